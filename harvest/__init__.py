@@ -1,0 +1,3 @@
+"""A market-data harvester that can prove what it recorded."""
+
+__version__ = "0.1.0"

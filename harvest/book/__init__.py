@@ -1,0 +1,1 @@
+"""Pure order book: the gap rule, the levels, the order flow."""

@@ -1,0 +1,85 @@
+"""Counters, and the split timestamps: what each feed of each symbol last brought, and when.
+
+One writer: the thread that runs the pipeline. Everybody else reads.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import attrs
+
+if TYPE_CHECKING:
+    from harvest.market import Feed
+
+
+@attrs.define(eq=False)
+class FeedStats:
+    """One feed (trade or orderbook) of one symbol."""
+
+    symbol: str
+    feed: Feed
+    #: Monotonic clock of the last block that carried it, None before the first.
+    last_mono_ns: int | None = None
+    #: UTC receive time of the same block.
+    last_recv_ns: int | None = None
+    #: Messages that became rows.
+    stored: int = 0
+    duplicates: int = 0
+    #: Breaks, and the ids missing in them as far as ids can be counted (trades, spot depth).
+    gaps: int = 0
+    missing_ids: int = 0
+    #: Messages older than the last that filled a gap after all.
+    late: int = 0
+    #: Orderbook only: resynchronisations, rows while suspect, crossed books seen.
+    resyncs: int = 0
+    suspect_rows: int = 0
+    crossed: int = 0
+    in_sync: bool = False
+
+
+@attrs.define(eq=False)
+class ConnectionStats:
+    """One connection, over all its restarts."""
+
+    name: str
+    feed: Feed
+    symbols: tuple[str, ...]
+    state: str = "connecting"
+    reconnects: int = 0
+    stalls: int = 0
+    own_stalls: int = 0
+    since_mono_ns: int | None = None
+
+
+@attrs.define(eq=False)
+class Metrics:
+    """All counters of a run."""
+
+    feeds: dict[tuple[Feed, str], FeedStats] = attrs.Factory(dict)
+    connections: dict[str, ConnectionStats] = attrs.Factory(dict)
+    #: Rows by kind and symbol, as packed into buffers.
+    rows: Counter[tuple[str, str]] = attrs.Factory(Counter)
+    malformed: int = 0
+    #: Events by name that are not recorded: those of the venue's list, and those that nobody told us of.
+    other_events: Counter[str] = attrs.Factory(Counter)
+    unknown_events: Counter[str] = attrs.Factory(Counter)
+    unknown_symbols: Counter[str] = attrs.Factory(Counter)
+    refusals: int = 0
+    overload_frames: int = 0
+    snapshots: int = 0
+    snapshot_failures: int = 0
+
+    def feed(self, feed: Feed, symbol: str) -> FeedStats:
+        """Return the stats of one feed of one symbol, made on first use."""
+        key = (feed, symbol)
+        stats = self.feeds.get(key)
+        if stats is None:
+            stats = self.feeds[key] = FeedStats(symbol, feed)
+        return stats
+
+    def reconnects(self, symbol: str | None = None) -> int:
+        """Count the reconnects of all connections, or of those that carry ``symbol``."""
+        carriers = self.connections.values()
+        return sum(c.reconnects for c in carriers if symbol is None or symbol in c.symbols)

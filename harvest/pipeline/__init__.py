@@ -1,0 +1,1 @@
+"""The one state machine, from records to rows, and its callers without a network."""

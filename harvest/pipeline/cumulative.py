@@ -1,0 +1,94 @@
+"""Cumulative volume delta: rows of ``cvd`` follow from those of ``prices``, when these are sealed.
+
+The running sum is one of exact integers of 1e-8, in the order of the rows, from zero at UTC midnight; a run goes on
+from the date's last row. Nothing is done per message.
+"""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harvest.book.flow import to_units
+from harvest.storage.kinds import CVD, PRICES, SIDES, TRADE_TYPES
+from harvest.storage.tables import Sealed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+_SOLD = SIDES.index("sell")
+_MARKET_CODES = (TRADE_TYPES.index("MARKET"), 255)
+#: Below this, float64 holds integers exactly, and so vectors do the arithmetic.
+_EXACT = 2**52
+
+
+class CumulativeDelta:
+    """Derives ``cvd`` from sealed ``prices``. Its sums are kept by symbol and date.
+
+    ``resume(symbol, day)`` gives the sum, in 1e-8, that earlier runs stored for that date; it is asked once a symbol
+    and date.
+    """
+
+    def __init__(self, resume: Callable[[str, int], int]) -> None:
+        self._resume = resume
+        self._sums: dict[tuple[str, int], int] = {}
+
+    def forget_before(self, day: int) -> None:
+        """Drop the sums of dates before ``day``; a row that comes for them asks ``resume`` again."""
+        for key in [key for key in self._sums if key[1] < day]:
+            del self._sums[key]
+
+    def derive(self, sealed: Sealed) -> list[Sealed]:
+        """Make the ``cvd`` rows of a sealed ``prices`` table; nothing for other kinds."""
+        if sealed.kind is not PRICES:
+            return []
+        key = (sealed.symbol, sealed.day)
+        start = self._sums.get(key)
+        if start is None:
+            start = self._resume(*key)
+        trades = np.frombuffer(sealed.rows, PRICES.dtype)
+        counted = np.isin(trades["trade_type"], _MARKET_CODES)
+        deltas, sums, end = running_sums(trades["qty"][counted], trades["side"][counted] == _SOLD, start)
+        self._sums[key] = end
+        if not len(deltas):
+            return []
+        rows = np.empty(len(deltas), CVD.dtype)
+        for name in ("event_time", "trade_id"):
+            rows[name] = trades[name][counted]
+        rows["delta"], rows["cvd"] = deltas, sums
+        marks = sealed.marks
+        if not counted.all():
+            marks = _marks_of(marks, counted)
+        first_seq, last_seq = marks[1], marks[-3]
+        return [Sealed(CVD, sealed.symbol, sealed.day, len(rows), first_seq, last_seq, rows.tobytes(), marks)]
+
+
+def running_sums(
+    qty: NDArray[np.float64], sold: NDArray[np.bool_], start: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
+    """Sum signed quantities exactly from ``start`` (in 1e-8); returns deltas, running sums, and the end in 1e-8."""
+    units = np.rint(qty * 1e8)
+    if abs(start) + float(units.sum()) < _EXACT:
+        signed = np.where(sold, -units, units).astype(np.int64)
+        sums = np.cumsum(signed) + start
+        return signed / 1e8, sums / 1e8, int(sums[-1]) if len(sums) else start
+    deltas, running, total = np.empty(len(qty)), np.empty(len(qty)), start
+    for index, (size, is_sale) in enumerate(zip(qty.tolist(), sold.tolist(), strict=True)):
+        exact = -to_units(size) if is_sale else to_units(size)
+        total += exact
+        deltas[index], running[index] = exact / 10**8, total / 10**8
+    return deltas, running, total
+
+
+def _marks_of(marks: array[int], kept: NDArray[np.bool_]) -> array[int]:
+    """Move the marks of all rows to the rows that were kept, leaving out blocks of which none was."""
+    table = np.frombuffer(marks, np.int64).reshape(-1, 4).copy()
+    before = np.concatenate(([0], np.cumsum(kept)))
+    starts = before[table[:, 0]]
+    ends = np.append(starts[1:], before[-1])
+    table[:, 0] = starts
+    return array("q", table[ends > starts].ravel().tolist())

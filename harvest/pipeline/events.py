@@ -1,0 +1,43 @@
+"""What the state machine asks of its caller, or tells it, besides the rows."""
+
+from __future__ import annotations
+
+import msgspec
+
+from harvest.venues.protocol import Acknowledgement, Refusal, ShutdownNotice
+
+
+class SnapshotWanted(msgspec.Struct, frozen=True):
+    """The book of ``symbol`` needs a snapshot; ``why`` is ``start``, ``gap`` or ``too_old``."""
+
+    symbol: str
+    why: str
+
+
+class Malformed(msgspec.Struct, frozen=True):
+    """A message that could not be decoded, kept for inspection."""
+
+    connection: str
+    recv_ns: int
+    why: str
+    raw: bytes
+
+
+class BreakFound(msgspec.Struct, frozen=True):
+    """A break was recorded as a row of kind ``breaks``."""
+
+    symbol: str
+    feed: str
+    reason: str
+    from_id: int | None
+    to_id: int | None
+
+
+Event = SnapshotWanted | Malformed | BreakFound | Acknowledgement | Refusal | ShutdownNotice
+
+
+class Outcome(msgspec.Struct):
+    """What one record did: how many of its messages were market data, and the events in their order."""
+
+    data_messages: int = 0
+    events: list[Event] = msgspec.field(default_factory=list)

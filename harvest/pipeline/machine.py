@@ -1,0 +1,185 @@
+"""The one state machine: records in, in the order of their ``seq``; rows into the tables, events out.
+
+Synchronous, and without files or clocks: rows are a function of the records. ``run``, ``ingest``, and whoever replays
+later, are callers of this one class, and so give the same rows.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, assert_never
+
+from harvest.errors import MalformedMessageError
+from harvest.pipeline.breaks import BreakRows
+from harvest.pipeline.cumulative import CumulativeDelta
+from harvest.pipeline.events import Event, Malformed, Outcome
+from harvest.pipeline.orderbook import BookSeries
+from harvest.pipeline.records import Closed, Frames, Opened, Overload, SnapshotBody
+from harvest.pipeline.trades import TradeSeries
+from harvest.storage.kinds import orderbook
+from harvest.storage.tables import Tables
+from harvest.venues.protocol import DIFF, TRADE, OtherEvent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from harvest.metrics import Metrics
+    from harvest.pipeline.records import Record
+    from harvest.venues.protocol import Control, IdSpace, Venue
+
+#: Tables and sums of dates this many days back are let go; a row that comes for them opens a new one.
+DAYS_KEPT = 3
+
+
+class Pipeline:
+    """Decodes, sequences, maintains books, and packs rows into ``tables``.
+
+    ``symbols`` are those that are recorded; None records whatever comes (a recording). ``resume_cvd(symbol, day)`` gives
+    the running sum, in 1e-8, that is stored for a date already.
+    """
+
+    def __init__(
+        self,
+        venue: Venue,
+        *,
+        metrics: Metrics,
+        levels: int,
+        max_rows: int,
+        max_pending_diffs: int,
+        resume_cvd: Callable[[str, int], int],
+        symbols: Iterable[str] | None = None,
+        id_space: IdSpace | None = None,
+    ) -> None:
+        self.venue = venue
+        self.metrics = metrics
+        self._cumulative = CumulativeDelta(resume_cvd)
+        self.tables = Tables(max_rows=max_rows, derive=self._cumulative.derive)
+        #: Which trade ids are recorded; the first trade decides where nobody has.
+        self.id_space: IdSpace | None = id_space
+        self._symbols = None if symbols is None else frozenset(symbols)
+        self._orderbook_kind = orderbook(levels)
+        self._max_pending_diffs = max_pending_diffs
+        self._events: list[Event] = []
+        self._breaks = BreakRows(self.tables, metrics, self._events)
+        self._trades: dict[str, TradeSeries] = {}
+        self._books: dict[str, BookSeries] = {}
+        self._newest_day = 0
+        for symbol in symbols or ():
+            self._add_trades(symbol)
+            self._add_book(symbol)
+
+    def feed(self, record: Record) -> Outcome:
+        """Take the next record; its rows are in the tables when this returns."""
+        data_messages = 0
+        if isinstance(record, Frames):
+            data_messages = self._take_frames(record)
+        elif isinstance(record, SnapshotBody):
+            self._take_snapshot(record)
+        elif isinstance(record, Opened):
+            pass  # It names the connection for whoever replays; it decides no row by itself.
+        elif isinstance(record, Closed | Overload):
+            self._interrupt(record)
+        else:
+            assert_never(record)
+        outcome = Outcome(data_messages, self._events[:])
+        self._events.clear()
+        return outcome
+
+    def book(self, symbol: str) -> BookSeries | None:
+        """Return the book of ``symbol``, if a diff or a snapshot of it was seen."""
+        return self._books.get(symbol)
+
+    def forget_before(self, day: int) -> None:
+        """Let go of tables and sums of dates before ``day``; call it between two records."""
+        for series in (*self._trades.values(), *self._books.values()):
+            series.forget_tables()
+        self.tables.forget_before(day)
+        self._cumulative.forget_before(day)
+
+    def _take_frames(self, record: Frames) -> int:
+        decode, trades, books = self.venue.decode, self._trades, self._books
+        seq, recv_ns, mono_ns = record.seq, record.recv_ns, record.mono_ns
+        data_messages = 0
+        for frame in record.frames:
+            try:
+                message = decode(frame)
+            except MalformedMessageError as error:
+                self._take_malformed(error, record)
+                continue
+            if message.shape == TRADE:
+                trade_series = trades.get(message.symbol) or self._add_trades(message.symbol)
+                if trade_series is not None and message.id_space == (
+                    self.id_space or self._decide(message.id_space)
+                ):
+                    data_messages += 1
+                    trade_series.take(message, seq, recv_ns, mono_ns)
+            elif message.shape == DIFF:
+                book_series = books.get(message.symbol) or self._add_book(message.symbol)
+                if book_series is not None:
+                    data_messages += 1
+                    book_series.take(message, seq, recv_ns, mono_ns)
+            else:
+                self._take_control(message)
+        return data_messages
+
+    def _take_snapshot(self, record: SnapshotBody) -> None:
+        series = self._books.get(record.symbol) or self._add_book(record.symbol)
+        if series is None:
+            return
+        try:
+            snapshot = self.venue.decode_snapshot(record.body)
+        except MalformedMessageError as error:
+            self._take_malformed(error, record)
+            series.want_snapshot("malformed")
+            return
+        series.take_snapshot(snapshot, record.seq, record.recv_ns)
+
+    def _interrupt(self, record: Closed | Overload) -> None:
+        reason = record.reason if isinstance(record, Closed) else "overload"
+        every = self._trades if record.feed == "trade" else self._books
+        for symbol in record.symbols:
+            series = every.get(symbol)
+            if series is not None:
+                series.interrupt(reason)
+
+    def _take_malformed(self, error: MalformedMessageError, record: Frames | SnapshotBody) -> None:
+        self.metrics.malformed += 1
+        source = record.connection if isinstance(record, Frames) else "rest"
+        self._events.append(Malformed(source, record.recv_ns, error.why, error.raw))
+
+    def _take_control(self, message: Control) -> None:
+        if isinstance(message, OtherEvent):
+            counter = self.metrics.other_events if message.known else self.metrics.unknown_events
+            counter[message.name] += 1
+        else:
+            self._events.append(message)
+
+    def _decide(self, id_space: IdSpace) -> IdSpace:
+        self.id_space = id_space
+        return id_space
+
+    def _is_recorded(self, symbol: str) -> bool:
+        if self._symbols is None or symbol in self._symbols:
+            return True
+        self.metrics.unknown_symbols[symbol] += 1
+        return False
+
+    def _add_trades(self, symbol: str) -> TradeSeries | None:
+        if not self._is_recorded(symbol):
+            return None
+        series = self._trades[symbol] = TradeSeries(symbol, self.tables, self.metrics, self._breaks)
+        return series
+
+    def _add_book(self, symbol: str) -> BookSeries | None:
+        if not self._is_recorded(symbol):
+            return None
+        series = self._books[symbol] = BookSeries(
+            symbol,
+            self.venue.depth_rule,
+            self._orderbook_kind,
+            tables=self.tables,
+            metrics=self.metrics,
+            breaks=self._breaks,
+            events=self._events,
+            max_pending_diffs=self._max_pending_diffs,
+        )
+        return series

@@ -1,0 +1,263 @@
+"""The order book of one instrument: every diff a ``depth`` row, and what follows from the book at each.
+
+The chain of diffs is one thing (does one follow the other?), the book's agreement with a snapshot another. After a gap
+the stale book goes on, its rows suspect, until a snapshot replaces it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from harvest.book.flow import OrderFlow
+from harvest.book.ladder import Ladder
+from harvest.book.sequence import ChainVerdict, SyncVerdict, depth_rules
+from harvest.market import StreamBreak
+from harvest.pipeline.events import SnapshotWanted
+from harvest.pipeline.times import to_us
+from harvest.storage.kinds import BOOK, DEPTH, OFI, REST, UNKNOWN, WS
+from harvest.storage.tables import DAY_US
+
+if TYPE_CHECKING:
+    from harvest.market import BookDiff, BookSnapshot, Level
+    from harvest.metrics import FeedStats, Metrics
+    from harvest.pipeline.breaks import BreakRows
+    from harvest.pipeline.events import Event
+    from harvest.storage.kinds import Kind
+    from harvest.storage.tables import Table, Tables
+    from harvest.venues.protocol import DepthRule
+
+#: Levels that the order flow looks at.
+FLOW_LEVELS = 10
+
+_pack_depth = DEPTH.packer.pack
+_pack_ofi = OFI.packer.pack
+_NAN = float("nan")
+
+
+class BookSeries:
+    """Rows of kinds ``depth``, ``orderbook`` and ``ofi`` of one symbol."""
+
+    def __init__(
+        self,
+        symbol: str,
+        rule: DepthRule,
+        orderbook_kind: Kind,
+        *,
+        tables: Tables,
+        metrics: Metrics,
+        breaks: BreakRows,
+        events: list[Event],
+        max_pending_diffs: int,
+    ) -> None:
+        self.symbol = symbol
+        self.ladder = Ladder()
+        self.stats: FeedStats = metrics.feed("orderbook", symbol)
+        self._chain, self._sync = depth_rules(rule)
+        self._flow = OrderFlow()
+        self._orderbook_kind = orderbook_kind
+        self._pack_orderbook = orderbook_kind.packer.pack
+        self._levels = (orderbook_kind.packer.size - 17) // 32
+        self._tables = tables
+        self._breaks = breaks
+        self._events = events
+        #: Diffs since the book was last in agreement, to be applied on top of the snapshot that comes.
+        self._pending: deque[BookDiff] = deque(maxlen=max_pending_diffs)
+        self._has_book = False
+        #: A snapshot was applied, and no diff has followed it yet.
+        self._awaits_bridge = False
+        self._interruption: tuple[str, int | None] | None = None
+        self._day = -1
+        self._newest_day = -1
+        self._depth: Table | None = None
+        self._orderbook: Table | None = None
+        self._ofi: Table | None = None
+
+    @property
+    def in_sync(self) -> bool:
+        """Tell whether the book agrees with the venue's, as far as ids can tell."""
+        return self.stats.in_sync
+
+    def interrupt(self, reason: str) -> None:
+        """Note why diffs may be missing from here on: a connection ended, or an overload."""
+        self._interruption = (reason, self._chain.last_update_id)
+
+    def forget_tables(self) -> None:
+        """Let go of the open tables: the next row looks them up anew."""
+        self._depth = self._orderbook = self._ofi = None
+
+    def want_snapshot(self, why: str) -> None:
+        """Ask the caller for a snapshot."""
+        self._events.append(SnapshotWanted(self.symbol, why))
+
+    def take(self, diff: BookDiff, seq: int, recv_ns: int, mono_ns: int) -> None:
+        """Take one diff of the record ``seq``: its ``depth`` row, and what follows from the book."""
+        stats = self.stats
+        stats.last_mono_ns = mono_ns
+        before = self._chain.last_update_id
+        verdict = self._chain.accept(diff.first_update_id, diff.last_update_id, diff.prev_update_id)
+        if verdict is ChainVerdict.DUPLICATE:
+            stats.duplicates += 1
+            return
+        if verdict is ChainVerdict.GAP:
+            self._record_gap(before, seq, recv_ns)
+        elif verdict is ChainVerdict.FIRST and not self._has_book:
+            self.want_snapshot("start")
+        stats.last_recv_ns = recv_ns
+        event_us = to_us(diff.event_time)
+        trade_us = UNKNOWN if diff.trade_time is None else to_us(diff.trade_time)
+        day = event_us // DAY_US
+        if day != self._day or self._depth is None:
+            self._roll(day, event_us, seq, recv_ns)
+        prev = diff.prev_update_id
+        self._store_depth(
+            (
+                event_us,
+                trade_us,
+                diff.first_update_id,
+                diff.last_update_id,
+                UNKNOWN if prev is None else prev,
+                False,
+            ),
+            diff.bids,
+            diff.asks,
+            seq,
+            recv_ns,
+            WS,
+        )
+        stats.stored += 1
+        if self._awaits_bridge and not self._bridge(diff):
+            return
+        if not stats.in_sync:
+            self._pending.append(diff)
+        if self._has_book:
+            self.ladder.apply(diff.bids, diff.asks)
+            self._store_tops(event_us, diff.last_update_id, seq, recv_ns)
+
+    def take_snapshot(self, snapshot: BookSnapshot, seq: int, recv_ns: int) -> None:
+        """Take a snapshot: always a ``depth`` row; a new book only where the book is not in agreement."""
+        event_us = UNKNOWN if snapshot.event_time is None else to_us(snapshot.event_time)
+        trade_us = UNKNOWN if snapshot.trade_time is None else to_us(snapshot.trade_time)
+        day = (recv_ns // 1000 if event_us == UNKNOWN else event_us) // DAY_US
+        last_update_id = snapshot.last_update_id
+        row = (event_us, trade_us, UNKNOWN, last_update_id, UNKNOWN, True)
+        table = self._tables.table(DEPTH, self.symbol, day)
+        self._store_depth(row, snapshot.bids, snapshot.asks, seq, recv_ns, REST, table)
+        if self.in_sync and not self._awaits_bridge:
+            return
+        self._sync.begin(last_update_id)
+        pending = self._pending
+        while pending and self._judge(pending[0]) is SyncVerdict.STALE:
+            pending.popleft()
+        if pending and self._judge(pending[0]) is SyncVerdict.TOO_OLD:
+            self.want_snapshot("too_old")
+            return
+        self._awaits_bridge = not pending
+        self.ladder.replace(snapshot.bids, snapshot.asks)
+        for diff in pending:
+            self.ladder.apply(diff.bids, diff.asks)
+        pending.clear()
+        self._flow.reset()
+        self._has_book = True
+        self.stats.in_sync = True
+        self.stats.resyncs += 1
+
+    def _judge(self, diff: BookDiff) -> SyncVerdict:
+        return self._sync.judge(diff.first_update_id, diff.last_update_id, diff.prev_update_id)
+
+    def _bridge(self, diff: BookDiff) -> bool:
+        """Judge the first diff after a snapshot; returns whether it has any bearing on the book."""
+        verdict = self._judge(diff)
+        if verdict is SyncVerdict.STALE:
+            return False
+        self._awaits_bridge = False
+        if verdict is SyncVerdict.TOO_OLD:
+            self.stats.in_sync = False
+            self.want_snapshot("too_old")
+        return True
+
+    def _record_gap(self, before: int | None, seq: int, recv_ns: int) -> None:
+        stats = self.stats
+        # An interruption explains a gap only if nothing was received since.
+        reason = "gap"
+        if self._interruption is not None and self._interruption[1] == before:
+            reason = self._interruption[0]
+        from_id, to_id = self._chain.gap
+        stats.gaps += 1
+        found = StreamBreak(self.symbol, "orderbook", reason, from_id, to_id, stats.last_recv_ns, recv_ns)
+        self._breaks.add(found, seq)
+        self._pending.clear()
+        self._awaits_bridge = False
+        stats.in_sync = False
+        self.want_snapshot("gap")
+
+    def _roll(self, day: int, event_us: int, seq: int, recv_ns: int) -> None:
+        """Change to the tables of another date; a new one begins with the whole book, if there is one."""
+        tables, symbol = self._tables, self.symbol
+        self._depth = tables.table(DEPTH, symbol, day)
+        self._orderbook = tables.table(self._orderbook_kind, symbol, day)
+        self._ofi = tables.table(OFI, symbol, day)
+        began = day > self._newest_day
+        self._day, self._newest_day = day, max(day, self._newest_day)
+        if began and self.in_sync and not self._awaits_bridge:
+            bids, asks = self.ladder.levels()
+            last_update_id = self._book_id
+            self._store_depth(
+                (event_us, UNKNOWN, UNKNOWN, last_update_id, UNKNOWN, True), bids, asks, seq, recv_ns, BOOK
+            )
+
+    def _store_depth(
+        self,
+        row: tuple[int, int, int, int, int, bool],
+        bids: list[Level],
+        asks: list[Level],
+        seq: int,
+        recv_ns: int,
+        source: int,
+        table: Table | None = None,
+    ) -> None:
+        table = table or self._depth
+        assert table is not None
+        assert table.bids is not None
+        assert table.asks is not None
+        if table.marked_seq != seq or source != WS:
+            table.mark(seq, recv_ns, source)
+        table.rows += _pack_depth(*row, len(bids), len(asks))
+        table.bids.extend(chain.from_iterable(bids))
+        table.asks.extend(chain.from_iterable(asks))
+        table.count += 1
+        if source != WS:
+            # What follows in the same record has another source, and so another mark.
+            table.marked_seq = -1
+
+    def _store_tops(self, event_us: int, update_id: int, seq: int, recv_ns: int) -> None:
+        stats = self.stats
+        suspect = not stats.in_sync
+        bid_px, bid_qty, ask_px, ask_qty = self.ladder.top(FLOW_LEVELS)
+        stats.suspect_rows += suspect
+        stats.crossed += bid_px[0] >= ask_px[0]
+        levels, table = self._levels, self._orderbook
+        assert table is not None
+        if table.marked_seq != seq:
+            table.mark(seq, recv_ns, WS)
+        table.rows += self._pack_orderbook(
+            event_us,
+            update_id,
+            *bid_px[:levels],
+            *bid_qty[:levels],
+            *ask_px[:levels],
+            *ask_qty[:levels],
+            suspect,
+        )
+        table.count += 1
+        flow = self._flow.update(bid_px, bid_qty, ask_px, ask_qty)
+        if flow is None:
+            return
+        ofi_1, ofi_5, ofi_10, z = flow
+        table = self._ofi
+        assert table is not None
+        if table.marked_seq != seq:
+            table.mark(seq, recv_ns, WS)
+        table.rows += _pack_ofi(event_us, update_id, ofi_1, ofi_5, ofi_10, _NAN if z is None else z, suspect)
+        table.count += 1

@@ -1,0 +1,70 @@
+"""What decides a row: the records that the state machine takes in the order of their ``seq``.
+
+``seq`` is global and goes on across runs. ``recv_ns`` is our UTC receive time, ``mono_ns`` the monotonic clock
+at the same moment (for health alone; it decides no row).
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from harvest.market import Feed  # noqa: TC001 - msgspec resolves the annotation
+
+
+class Frames(msgspec.Struct, gc=False):
+    """The whole text frames of one received block, in order, with one receive time."""
+
+    seq: int
+    recv_ns: int
+    mono_ns: int
+    connection: str
+    frames: list[bytes]
+
+
+class SnapshotBody(msgspec.Struct, gc=False):
+    """The body of a REST depth snapshot of ``symbol``."""
+
+    seq: int
+    recv_ns: int
+    mono_ns: int
+    symbol: str
+    body: bytes
+
+
+class Opened(msgspec.Struct, gc=False):
+    """A connection is open: what is received on ``connection`` from here on belongs to ``symbols``."""
+
+    seq: int
+    recv_ns: int
+    mono_ns: int
+    connection: str
+    feed: Feed
+    symbols: tuple[str, ...]
+
+
+class Closed(msgspec.Struct, gc=False):
+    """A connection has ended. ``reason`` is ``stall``, ``disconnect``, ``own_stall`` or ``shutdown``."""
+
+    seq: int
+    recv_ns: int
+    mono_ns: int
+    connection: str
+    feed: Feed
+    symbols: tuple[str, ...]
+    reason: str
+
+
+class Overload(msgspec.Struct, gc=False):
+    """Frames that were received but not kept, for want of memory, between ``from_ns`` and ``recv_ns``."""
+
+    seq: int
+    recv_ns: int
+    mono_ns: int
+    connection: str
+    feed: Feed
+    symbols: tuple[str, ...]
+    from_ns: int
+    lost_frames: int
+
+
+Record = Frames | SnapshotBody | Opened | Closed | Overload

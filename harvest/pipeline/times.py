@@ -1,0 +1,11 @@
+"""Wire times: milliseconds or microseconds, told apart by their size."""
+
+from __future__ import annotations
+
+#: Wire times below this are milliseconds (until the year 5138), from it on microseconds (since 1973).
+MICROSECONDS_FROM = 10**14
+
+
+def to_us(wire_time: int) -> int:
+    """Return a wire time in microseconds since 1970."""
+    return wire_time * 1000 if wire_time < MICROSECONDS_FROM else wire_time

@@ -1,0 +1,109 @@
+"""The trades of one instrument: each id once, in the date of its trade time, every gap a row."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harvest.book.sequence import TradeSequence, TradeVerdict
+from harvest.market import StreamBreak
+from harvest.pipeline.times import MICROSECONDS_FROM
+from harvest.storage.kinds import PRICES, TRADE_TYPES, WS
+from harvest.storage.tables import DAY_US
+
+if TYPE_CHECKING:
+    from harvest.market import Trade
+    from harvest.metrics import FeedStats, Metrics
+    from harvest.pipeline.breaks import BreakRows
+    from harvest.storage.tables import Table, Tables
+
+
+_pack = PRICES.packer.pack
+_TYPE_CODES: dict[str | None, int] = {name: code for code, name in enumerate(TRADE_TYPES)} | {None: 255}
+_OTHER_TYPE = TRADE_TYPES.index("OTHER")
+
+
+class TradeSeries:
+    """Rows of kind ``prices`` of one symbol; ``cvd`` follows from them when they are sealed."""
+
+    def __init__(self, symbol: str, tables: Tables, metrics: Metrics, breaks: BreakRows) -> None:
+        self.symbol = symbol
+        self.stats: FeedStats = metrics.feed("trade", symbol)
+        self.sequence = TradeSequence()
+        self._interruption: tuple[str, int | None] | None = None
+        self._tables = tables
+        self._breaks = breaks
+        self._table: Table | None = None
+        self._day_from_us = 1
+        self._day_until_us = 0
+
+    def interrupt(self, reason: str) -> None:
+        """Note why ids may be missing from here on: a connection ended, or an overload."""
+        self._interruption = (reason, self.sequence.next_id)
+
+    def forget_tables(self) -> None:
+        """Let go of the open table: the next row looks it up anew."""
+        self._table = None
+        self._day_from_us, self._day_until_us = 1, 0
+
+    def take(self, trade: Trade, seq: int, recv_ns: int, mono_ns: int) -> None:
+        """Pack one trade of the record ``seq``, unless its id is stored already."""
+        trade_id = trade.trade_id
+        sequence = self.sequence
+        if trade_id == sequence.next_id:
+            sequence.next_id = trade_id + 1
+        elif not self._accept_irregular(trade_id, seq, recv_ns):
+            self.stats.last_mono_ns = mono_ns
+            return
+        event_us, trade_us = trade.event_time, trade.trade_time
+        if event_us < MICROSECONDS_FROM:
+            event_us *= 1000
+        if trade_us < MICROSECONDS_FROM:
+            trade_us *= 1000
+        table = self._table
+        if table is None or not self._day_from_us <= trade_us < self._day_until_us:
+            table = self._roll(trade_us)
+        if table.marked_seq != seq:
+            table.mark(seq, recv_ns, WS)
+            self.stats.last_mono_ns, self.stats.last_recv_ns = mono_ns, recv_ns
+        trade_type = trade.trade_type
+        table.rows += _pack(
+            event_us,
+            trade_us,
+            trade_id,
+            trade.price,
+            trade.qty,
+            trade.aggressor_sold,
+            255 if trade_type is None else _TYPE_CODES.get(trade_type, _OTHER_TYPE),
+        )
+        table.count += 1
+        self.stats.stored += 1
+
+    def _roll(self, trade_us: int) -> Table:
+        day = trade_us // DAY_US
+        self._day_from_us, self._day_until_us = day * DAY_US, (day + 1) * DAY_US
+        self._table = self._tables.table(PRICES, self.symbol, day)
+        return self._table
+
+    def _accept_irregular(self, trade_id: int, seq: int, recv_ns: int) -> bool:
+        """Judge an id that does not follow its predecessor; returns whether it is to be stored."""
+        stats = self.stats
+        expected = self.sequence.next_id
+        verdict = self.sequence.accept(trade_id)
+        if verdict is TradeVerdict.DUPLICATE:
+            stats.duplicates += 1
+            return False
+        if verdict is TradeVerdict.LATE:
+            stats.late += 1
+            stats.missing_ids -= 1
+        elif verdict is TradeVerdict.GAP:
+            # An interruption explains a gap only if nothing was received since.
+            reason = "gap"
+            if self._interruption is not None and self._interruption[1] == expected:
+                reason = self._interruption[0]
+            stats.gaps += 1
+            stats.missing_ids += trade_id - expected
+            found = StreamBreak(
+                self.symbol, "trade", reason, expected, trade_id - 1, stats.last_recv_ns, recv_ns
+            )
+            self._breaks.add(found, seq)
+        return True

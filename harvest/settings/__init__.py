@@ -1,0 +1,1 @@
+"""Every setting, where it came from, and what is wrong with it."""

@@ -1,0 +1,54 @@
+"""Malformed messages are kept for inspection: counted always, their bytes as far as the bound goes."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+#: Bytes of messages kept a run; what a broken venue sends beyond that is counted alone.
+MAX_KEPT_BYTES = 16 * 2**20
+
+
+class Quarantine:
+    """Gathers malformed messages of one run, to be appended to ``<root>/_quarantine/<run>.jsonl``.
+
+    One JSON object a line: ``recv_ns``, ``connection``, ``why``, and the message as ``text`` or, where it is no UTF-8, as
+    ``base64``.
+    """
+
+    def __init__(self, root: Path, run: str) -> None:
+        self.path = root / "_quarantine" / f"{run}.jsonl"
+        self.seen = 0
+        self.kept_bytes = 0
+        self._lines: list[str] = []
+
+    def add(self, recv_ns: int, connection: str, why: str, raw: bytes) -> None:
+        """Keep one message in memory until the next ``flush``."""
+        self.seen += 1
+        if self.kept_bytes + len(raw) > MAX_KEPT_BYTES:
+            return
+        self.kept_bytes += len(raw)
+        facts: dict[str, object] = {"recv_ns": recv_ns, "connection": connection, "why": why}
+        try:
+            facts["text"] = raw.decode()
+        except UnicodeDecodeError:
+            facts["base64"] = base64.b64encode(raw).decode()
+        self._lines.append(json.dumps(facts, ensure_ascii=False))
+
+    def flush(self) -> None:
+        """Append what was gathered to the file; it blocks on the disk, so call it in a thread.
+
+        Raises:
+            OSError: nothing was taken from memory.
+        """
+        if not self._lines:
+            return
+        count = len(self._lines)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in self._lines[:count])
+        del self._lines[:count]

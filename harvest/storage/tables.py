@@ -1,0 +1,156 @@
+"""Column buffers: rows of one kind, symbol and date wait here, packed, until they are sealed for the writer.
+
+Nothing here awaits or locks: all rows are packed by the thread that runs the pipeline. A buffer is only ever sealed
+between two records, so that the rows of one record for one directory are always in one file.
+"""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING
+
+import attrs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from harvest.storage.kinds import Kind
+
+DAY_US = 86_400_000_000
+_NO_SEQ = -1
+
+
+@attrs.frozen(eq=False)
+class Sealed:
+    """Rows that nobody touches any more: packed bytes, and what is equal for whole blocks.
+
+    ``marks`` holds four integers a block: first row, seq, recv_ns, source. ``bids`` and ``asks`` hold price and
+    quantity in turn, for all rows (kind ``depth`` alone). ``base_units`` is the running sum before the first row
+    (kind ``cvd`` alone, whose rows are derived from those of ``prices``), in 1e-8.
+    """
+
+    kind: Kind
+    symbol: str
+    #: Days since 1970-01-01, UTC.
+    day: int
+    count: int
+    first_seq: int
+    last_seq: int
+    rows: bytes | bytearray
+    marks: array[int]
+    bids: array[float] | None = None
+    asks: array[float] | None = None
+    base_units: int = 0
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory that the rows take, in bytes."""
+        levels = sum(len(side) * 8 for side in (self.bids, self.asks) if side is not None)
+        return len(self.rows) + len(self.marks) * 8 + levels
+
+
+class Table:
+    """The open buffer of one kind, symbol and date.
+
+    The pipeline packs rows itself (``table.rows += pack(…); table.count += 1``), after one ``mark`` a block:
+    whether the current block is marked is ``table.marked_seq == seq``.
+    """
+
+    __slots__ = ("asks", "bids", "count", "day", "kind", "marked_seq", "marks", "rows", "symbol", "tables")
+
+    def __init__(self, tables: Tables, kind: Kind, symbol: str, day: int) -> None:
+        self.tables = tables
+        self.kind = kind
+        self.symbol = symbol
+        self.day = day
+        self._clear()
+
+    def _clear(self) -> None:
+        self.rows = bytearray()
+        self.marks = array("q")
+        self.count = 0
+        self.marked_seq = _NO_SEQ
+        has_levels = bool(self.kind.extra)
+        self.bids: array[float] | None = array("d") if has_levels else None
+        self.asks: array[float] | None = array("d") if has_levels else None
+
+    def mark(self, seq: int, recv_ns: int, source: int) -> None:
+        """Say that the rows that follow belong to the record ``seq``; seals first if the buffer is full."""
+        if self.count >= self.tables.max_rows and self.marks[-3] != seq:
+            self.tables.seal(self)
+        self.marks.extend((self.count, seq, recv_ns, source))
+        self.marked_seq = seq
+
+    def seal(self) -> Sealed:
+        """Hand the rows over and begin anew. The table must not be empty."""
+        marks = self.marks
+        sealed = Sealed(
+            self.kind,
+            self.symbol,
+            self.day,
+            self.count,
+            marks[1],
+            marks[-3],
+            self.rows,
+            marks,
+            self.bids,
+            self.asks,
+        )
+        self._clear()
+        return sealed
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory that the rows take, in bytes."""
+        levels = sum(len(side) * 8 for side in (self.bids, self.asks) if side is not None)
+        return len(self.rows) + len(self.marks) * 8 + levels
+
+
+class Tables:
+    """All open buffers, and the sealed ones that nobody has taken yet."""
+
+    def __init__(self, *, max_rows: int, derive: Callable[[Sealed], Iterable[Sealed]] | None = None) -> None:
+        self.max_rows = max_rows
+        #: Rows that follow from others (``cvd`` from ``prices``) are made when those are sealed.
+        self._derive = derive
+        self._open: dict[tuple[str, str, int], Table] = {}
+        self._ready: list[Sealed] = []
+
+    def table(self, kind: Kind, symbol: str, day: int) -> Table:
+        """Return the open buffer of ``kind``, ``symbol`` and ``day``, made on first use."""
+        key = (kind.name, symbol, day)
+        table = self._open.get(key)
+        if table is None:
+            table = self._open[key] = Table(self, kind, symbol, day)
+        return table
+
+    def seal(self, table: Table) -> None:
+        """Seal one table that holds rows."""
+        sealed = table.seal()
+        self._ready.append(sealed)
+        if self._derive is not None:
+            self._ready.extend(self._derive(sealed))
+
+    def seal_all(self) -> None:
+        """Seal every table that holds rows; call it between two records."""
+        for table in self._open.values():
+            if table.count:
+                self.seal(table)
+
+    def take_sealed(self) -> list[Sealed]:
+        """Return what was sealed since the last call, oldest first."""
+        ready, self._ready = self._ready, []
+        return ready
+
+    def forget_before(self, day: int) -> None:
+        """Drop the empty tables of dates before ``day``, so that months of running do not gather them."""
+        for key in [key for key, table in self._open.items() if key[2] < day and not table.count]:
+            del self._open[key]
+
+    def __iter__(self) -> Iterator[Table]:
+        return iter(self._open.values())
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory of all rows that wait here, sealed or not, in bytes."""
+        return sum(table.size_bytes for table in self) + sum(sealed.size_bytes for sealed in self._ready)

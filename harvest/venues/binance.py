@@ -1,0 +1,251 @@
+"""What Binance's markets share: the envelope, requests and answers, exchangeInfo, and splitting streams over connections.
+
+Source: https://developers.binance.com/docs (spot web-socket-streams, USD-M futures websocket market streams).
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
+
+import msgspec
+from msgspec import Meta
+
+from harvest.errors import MalformedMessageError, UnknownSymbolError
+from harvest.market import BookSnapshot, Feed, Instrument, Level
+from harvest.venues.protocol import (
+    Acknowledgement,
+    ConnectionPlan,
+    Control,
+    OtherEvent,
+    Refusal,
+    ShutdownNotice,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+#: Bounds that lax decoding needs: it would let NaN, infinities and integers beyond 64 bits pass.
+Id = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Amount = Annotated[float, Meta(ge=0, le=1e300)]
+WireLevel = tuple[Amount, Amount]
+#: Milliseconds or microseconds; anything later than the year 2286 in either is no time.
+WireTime = Annotated[int, Meta(ge=0, le=10**16)]
+
+#: A request may name this many streams, which keeps it far below the venue's limit for one message.
+STREAMS_PER_REQUEST = 100
+#: maximum / step below this is held exactly by float64, whose integers are exact to 2**53.
+EXACT_STEPS = 1e15
+
+
+def split_connections(
+    feed: Feed, url: str, symbols: Sequence[str], name_stream: Callable[[str], str], max_streams: int
+) -> list[ConnectionPlan]:
+    """Split one stream a symbol over connections of at most ``max_streams`` streams each."""
+    plans = []
+    for start in range(0, len(symbols), max_streams):
+        part = tuple(symbols[start : start + max_streams])
+        streams = tuple(name_stream(symbol) for symbol in part)
+        plans.append(ConnectionPlan(feed, url, part, streams, tuple(requests("SUBSCRIBE", streams))))
+    return plans
+
+
+def requests(method: str, streams: Sequence[str], first_id: int = 1) -> Iterable[str]:
+    """Make the requests that subscribe to ``streams`` or unsubscribe from them, with ascending ids."""
+    for number, start in enumerate(range(0, len(streams), STREAMS_PER_REQUEST), start=first_id):
+        params = list(streams[start : start + STREAMS_PER_REQUEST])
+        yield msgspec.json.encode({"method": method, "params": params, "id": number}).decode()
+
+
+class Envelope(msgspec.Struct, gc=False):
+    """The part of any answer that says what it is. Everything is optional, unknown fields are skipped."""
+
+    stream: str | None = None
+    data: Any = None
+    event: str | None = msgspec.field(name="e", default=None)
+    id: int | None = None
+    error: Any = None
+    code: int | None = None
+    msg: str | None = None
+    result: Any = msgspec.UNSET
+
+
+_envelope = msgspec.json.Decoder(Envelope)
+
+
+def decode_control(
+    venue: str, frame: bytes, recorded: frozenset[str], known: frozenset[str], why: str
+) -> Control:
+    """Decode what is neither a trade nor a diff: an answer, a notice, or an event that is not recorded.
+
+    ``recorded`` are the events that the typed decoder takes: one of them here is malformed, for the reason ``why``.
+
+    Raises:
+        MalformedMessageError: not JSON, not an object, or a recorded event that did not decode.
+
+    Source: https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams
+    """
+    try:
+        envelope = _envelope.decode(frame)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise MalformedMessageError(venue, _reason(error), frame) from None
+    if envelope.error is not None or envelope.code is not None:
+        return _refusal(envelope)
+    data = envelope.data if isinstance(envelope.data, dict) else None
+    event = envelope.event if data is None else data.get("e")
+    if event == "serverShutdown":
+        return ShutdownNotice()
+    if isinstance(event, str):
+        if event in recorded:
+            raise MalformedMessageError(venue, why, frame)
+        return OtherEvent(event, event in known)
+    if envelope.result is not msgspec.UNSET:
+        return Acknowledgement(envelope.id)
+    if envelope.stream is not None:
+        # Partial depth and the spot bookTicker carry no event name: the stream's name is all there is.
+        channel = envelope.stream.partition("@")[2].partition("@")[0] or envelope.stream
+        return OtherEvent(channel, channel in known)
+    return OtherEvent("(unnamed)", known=False)
+
+
+def _refusal(envelope: Envelope) -> Refusal:
+    error = envelope.error
+    if isinstance(error, dict):
+        code, message = error.get("code"), error.get("msg")
+    elif error is not None:
+        code, message = None, str(error)
+    else:
+        code, message = envelope.code, envelope.msg
+    return Refusal(envelope.id, code if isinstance(code, int) else None, str(message))
+
+
+def _reason(error: Exception) -> str:
+    return "nested too deeply" if isinstance(error, RecursionError) else str(error)
+
+
+def decode_typed(decoder: msgspec.json.Decoder[Any], venue: str, what: str, body: bytes) -> Any:
+    """Decode a REST body.
+
+    Raises:
+        MalformedMessageError: the body is not a ``what``.
+    """
+    try:
+        return decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise MalformedMessageError(venue, f"not {what}: {_reason(error)}", body) from None
+
+
+class WireSnapshot(msgspec.Struct):
+    """A REST depth snapshot; spot has neither time."""
+
+    last_update_id: Id = msgspec.field(name="lastUpdateId")
+    bids: list[WireLevel]
+    asks: list[WireLevel]
+    event_time: WireTime | None = msgspec.field(name="E", default=None)
+    trade_time: WireTime | None = msgspec.field(name="T", default=None)
+
+
+_snapshot = msgspec.json.Decoder(WireSnapshot, strict=False)
+
+
+def decode_snapshot(venue: str, body: bytes) -> BookSnapshot:
+    """Decode the body of ``/depth``.
+
+    Raises:
+        MalformedMessageError: the body is not a snapshot.
+
+    Source: GET /api/v3/depth, GET /fapi/v1/depth
+    """
+    wire: WireSnapshot = decode_typed(_snapshot, venue, "a depth snapshot", body)
+    bids: list[Level] = wire.bids
+    asks: list[Level] = wire.asks
+    return BookSnapshot(wire.last_update_id, bids, asks, wire.event_time, wire.trade_time)
+
+
+class Filter(msgspec.Struct):
+    """One filter of an instrument; which fields it has depends on ``kind``."""
+
+    kind: str = msgspec.field(name="filterType")
+    tick_size: Amount | None = msgspec.field(name="tickSize", default=None)
+    step_size: Amount | None = msgspec.field(name="stepSize", default=None)
+    max_price: Amount | None = msgspec.field(name="maxPrice", default=None)
+    max_qty: Amount | None = msgspec.field(name="maxQty", default=None)
+
+
+class WireInstrument(msgspec.Struct):
+    """One entry of exchangeInfo."""
+
+    symbol: str
+    status: str = ""
+    filters: list[Filter] = []
+
+
+class ExchangeInfo(msgspec.Struct):
+    """The part of exchangeInfo that harvest reads."""
+
+    symbols: list[WireInstrument]
+
+
+_exchange_info = msgspec.json.Decoder(ExchangeInfo, strict=False)
+
+
+def decode_instruments(venue: str, body: bytes) -> list[Instrument]:
+    """Decode exchangeInfo into instruments, and tell whether float64 holds their numbers exactly.
+
+    Raises:
+        MalformedMessageError: the body is not an exchangeInfo.
+
+    Source: GET /api/v3/exchangeInfo, GET /fapi/v1/exchangeInfo
+    """
+    info: ExchangeInfo = decode_typed(_exchange_info, venue, "an exchangeInfo", body)
+    return [_instrument(venue, wire) for wire in info.symbols]
+
+
+def _instrument(venue: str, wire: WireInstrument) -> Instrument:
+    tick = step = None
+    exact = True
+    for item in wire.filters:
+        if item.kind == "PRICE_FILTER":
+            tick = item.tick_size
+            exact = exact and _is_exact(item.max_price, item.tick_size)
+        elif item.kind == "LOT_SIZE":
+            step = item.step_size
+            exact = exact and _is_exact(item.max_qty, item.step_size)
+    return Instrument(venue, wire.symbol, wire.status == "TRADING", tick, step, exact)
+
+
+def _is_exact(maximum: float | None, step: float | None) -> bool:
+    return bool(maximum and step and maximum / step < EXACT_STEPS)
+
+
+def check_symbols(venue: str, symbols: Sequence[str], instruments: Sequence[Instrument]) -> list[str]:
+    """Return what is wrong with ``symbols`` but does not hinder (not trading now; not exact in float64).
+
+    Raises:
+        UnknownSymbolError: the venue does not list one; it would acknowledge it and stay silent for ever.
+    """
+    listed = {instrument.symbol: instrument for instrument in instruments}
+    unknown = [symbol for symbol in symbols if symbol not in listed]
+    if unknown:
+        close = {symbol: difflib.get_close_matches(symbol, listed, n=3) for symbol in unknown}
+        raise UnknownSymbolError(venue, unknown, close)
+    warnings = [
+        f"{symbol} is listed, but not trading now" for symbol in symbols if not listed[symbol].trading
+    ]
+    warnings += [
+        f"{symbol}: its maximum over its step exceeds what float64 holds exactly; the last digits may be rounded"
+        for symbol in symbols
+        if not listed[symbol].float_exact
+    ]
+    return warnings
+
+
+def stream_symbol(symbol: str) -> str:
+    """Write a symbol as stream names have it: lower case, also beyond ASCII."""
+    return symbol.lower()
+
+
+def query_symbol(symbol: str) -> str:
+    """Write a symbol as a query value: percent-encoded UTF-8."""
+    return quote(symbol, safe="")

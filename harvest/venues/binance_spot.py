@@ -1,0 +1,195 @@
+"""Binance spot.
+
+Source: https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import msgspec
+
+from harvest.market import DIFF, TRADE, IdSpace
+from harvest.venues import binance
+from harvest.venues.protocol import (
+    ConnectionPlan,
+    Control,
+    DepthRule,
+    OtherEvent,
+    RestRequest,
+    StreamOptions,
+    TradeEvent,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harvest.market import BookDiff, BookSnapshot, Feed, Instrument, Trade
+
+
+class AggTrade(
+    msgspec.Struct,
+    tag_field="e",
+    tag="aggTrade",
+    gc=False,
+    rename={
+        "event_time": "E",
+        "trade_id": "a",
+        "symbol": "s",
+        "price": "p",
+        "qty": "q",
+        "trade_time": "T",
+        "aggressor_sold": "m",
+    },
+):
+    """Trades of one taker order at one price."""
+
+    shape: ClassVar[Literal[0]] = TRADE
+    id_space: ClassVar[IdSpace] = "aggregate"
+    trade_type: ClassVar[None] = None
+    symbol: str
+    trade_id: binance.Id
+    price: binance.Amount
+    qty: binance.Amount
+    aggressor_sold: bool
+    event_time: binance.WireTime
+    trade_time: binance.WireTime
+
+
+class RawTrade(
+    msgspec.Struct,
+    tag_field="e",
+    tag="trade",
+    gc=False,
+    rename={
+        "event_time": "E",
+        "trade_id": "t",
+        "symbol": "s",
+        "price": "p",
+        "qty": "q",
+        "trade_time": "T",
+        "aggressor_sold": "m",
+    },
+):
+    """One fill."""
+
+    shape: ClassVar[Literal[0]] = TRADE
+    id_space: ClassVar[IdSpace] = "raw"
+    trade_type: ClassVar[None] = None
+    symbol: str
+    trade_id: binance.Id
+    price: binance.Amount
+    qty: binance.Amount
+    aggressor_sold: bool
+    event_time: binance.WireTime
+    trade_time: binance.WireTime
+
+
+class DepthUpdate(
+    msgspec.Struct,
+    tag_field="e",
+    tag="depthUpdate",
+    rename={
+        "event_time": "E",
+        "symbol": "s",
+        "first_update_id": "U",
+        "last_update_id": "u",
+        "bids": "b",
+        "asks": "a",
+    },
+):
+    """Changed levels; ``first_update_id`` follows the last id of the diff before."""
+
+    shape: ClassVar[Literal[1]] = DIFF
+    trade_time: ClassVar[None] = None
+    prev_update_id: ClassVar[None] = None
+    symbol: str
+    first_update_id: binance.Id
+    last_update_id: binance.Id
+    bids: list[binance.WireLevel]
+    asks: list[binance.WireLevel]
+    event_time: binance.WireTime
+
+
+class Message(msgspec.Struct, gc=False):
+    """The combined envelope."""
+
+    data: AggTrade | DepthUpdate | RawTrade
+
+
+_decode = msgspec.json.Decoder(Message, strict=False).decode
+RECORDED = frozenset({"aggTrade", "trade", "depthUpdate"})
+KNOWN = frozenset({"bookTicker", "depth5", "depth10", "depth20", "kline", "24hrTicker", "avgPrice"})
+_BOOK_TICKER = OtherEvent("bookTicker", known=True)
+
+
+class BinanceSpot:
+    """The spot market of Binance."""
+
+    name: str = "binance-spot"
+    ws_url: str = "wss://data-stream.binance.vision"
+    rest_url: str = "https://data-api.binance.vision"
+    max_streams: int = 1024
+    weight_per_minute: int = 6000
+    depth_rule: DepthRule = "spot"
+
+    def connections(
+        self, feed: Feed, symbols: Sequence[str], options: StreamOptions, *, ws_url: str, max_streams: int
+    ) -> list[ConnectionPlan]:
+        """Split ``symbols`` over connections."""
+        if feed == "trade":
+            suffix: str = options.trade_event
+        else:
+            # The diff stream of one second has no interval in its name.
+            suffix = "depth" if options.depth_interval_ms == 1000 else f"depth@{options.depth_interval_ms}ms"
+        return binance.split_connections(
+            feed,
+            f"{ws_url}/stream",
+            symbols,
+            lambda symbol: f"{binance.stream_symbol(symbol)}@{suffix}",
+            max_streams,
+        )
+
+    def decode(self, frame: bytes) -> Trade | BookDiff | Control:
+        """Decode one message of a combined stream.
+
+        Raises:
+            MalformedMessageError: the message is not what the venue documents.
+        """
+        try:
+            return _decode(frame).data  # type: ignore[return-value]
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            # The spot bookTicker has no event name to tell it by, and is frequent in recordings.
+            if b'@bookTicker"' in frame[:64]:
+                return _BOOK_TICKER
+            return binance.decode_control(self.name, frame, RECORDED, KNOWN, str(error))
+
+    def id_space(self, event: TradeEvent) -> IdSpace:
+        """Name the id space of the trade ids that ``event`` carries."""
+        return "aggregate" if event == "aggTrade" else "raw"
+
+    def snapshot_request(self, symbol: str, levels: int) -> RestRequest:
+        """Ask for a depth snapshot of ``levels`` levels (5000 at most), at the venue's weight for it."""
+        limit = min(levels, 5000)
+        weight = next(cost for top, cost in ((100, 5), (500, 25), (1000, 50), (5000, 250)) if limit <= top)
+        return RestRequest(f"/api/v3/depth?symbol={binance.query_symbol(symbol)}&limit={limit}", weight)
+
+    def decode_snapshot(self, body: bytes) -> BookSnapshot:
+        """Decode the answer to ``snapshot_request``.
+
+        Raises:
+            MalformedMessageError: the body is not a snapshot.
+        """
+        return binance.decode_snapshot(self.name, body)
+
+    def instruments_request(self) -> RestRequest:
+        """Ask for all instruments."""
+        return RestRequest("/api/v3/exchangeInfo?permissions=SPOT", 20)
+
+    def decode_instruments(self, body: bytes) -> list[Instrument]:
+        """Decode the answer to ``instruments_request``.
+
+        Raises:
+            MalformedMessageError: the body is not an exchangeInfo.
+        """
+        return binance.decode_instruments(self.name, body)

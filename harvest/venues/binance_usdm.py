@@ -1,0 +1,217 @@
+"""Binance USD-M futures.
+
+The trap of this venue: since 2026-04-23 streams are split by route, and a connection without the right route
+acknowledges a subscription and stays silent for ever. ``ROUTES`` says where each stream lives.
+
+Source: https://developers.binance.com/docs/derivatives/usds-margined-futures/websocket-market-streams
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import msgspec
+
+from harvest.market import CONTROL, DIFF, TRADE, IdSpace
+from harvest.venues import binance
+from harvest.venues.protocol import (
+    ConnectionPlan,
+    Control,
+    DepthRule,
+    RestRequest,
+    StreamOptions,
+    TradeEvent,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harvest.market import BookDiff, BookSnapshot, Feed, Instrument, Trade
+
+#: Which route carries which stream. ``trade`` is undocumented, and seen flowing on the public route.
+ROUTES = {"aggTrade": "market", "trade": "public", "depth": "public"}
+
+#: Levels a side that the snapshot request serves, with its weight.
+SNAPSHOT_WEIGHTS = {5: 2, 10: 2, 20: 2, 50: 2, 100: 5, 500: 10, 1000: 20}
+
+
+class AggTrade(
+    msgspec.Struct,
+    tag_field="e",
+    tag="aggTrade",
+    gc=False,
+    rename={
+        "event_time": "E",
+        "trade_id": "a",
+        "symbol": "s",
+        "price": "p",
+        "qty": "q",
+        "trade_time": "T",
+        "aggressor_sold": "m",
+    },
+):
+    """Trades of one taker order at one price, aggregated over 100 ms."""
+
+    shape: ClassVar[Literal[0]] = TRADE
+    id_space: ClassVar[IdSpace] = "aggregate"
+    trade_type: ClassVar[None] = None
+    symbol: str
+    trade_id: binance.Id
+    price: binance.Amount
+    qty: binance.Amount
+    aggressor_sold: bool
+    event_time: binance.WireTime
+    trade_time: binance.WireTime
+
+
+class RawTrade(
+    msgspec.Struct,
+    tag_field="e",
+    tag="trade",
+    gc=False,
+    rename={
+        "event_time": "E",
+        "trade_id": "t",
+        "symbol": "s",
+        "price": "p",
+        "qty": "q",
+        "trade_time": "T",
+        "aggressor_sold": "m",
+        "trade_type": "X",
+    },
+):
+    """One fill. ``trade_type`` is not MARKET for insurance fund and ADL trades."""
+
+    shape: ClassVar[Literal[0]] = TRADE
+    id_space: ClassVar[IdSpace] = "raw"
+    symbol: str
+    trade_id: binance.Id
+    price: binance.Amount
+    qty: binance.Amount
+    aggressor_sold: bool
+    event_time: binance.WireTime
+    trade_time: binance.WireTime
+    trade_type: str | None = None
+
+
+class DepthUpdate(
+    msgspec.Struct,
+    tag_field="e",
+    tag="depthUpdate",
+    rename={
+        "event_time": "E",
+        "trade_time": "T",
+        "symbol": "s",
+        "first_update_id": "U",
+        "last_update_id": "u",
+        "prev_update_id": "pu",
+        "bids": "b",
+        "asks": "a",
+    },
+):
+    """Changed levels. ``prev_update_id`` is the last id of the diff before; ``first_update_id`` is sparse."""
+
+    shape: ClassVar[Literal[1]] = DIFF
+    symbol: str
+    first_update_id: binance.Id
+    last_update_id: binance.Id
+    prev_update_id: binance.Id
+    bids: list[binance.WireLevel]
+    asks: list[binance.WireLevel]
+    event_time: binance.WireTime
+    trade_time: binance.WireTime | None = None
+
+
+class BookTicker(msgspec.Struct, tag_field="e", tag="bookTicker"):
+    """The best bid and ask; not recorded, but frequent in recordings, and so passed over fast."""
+
+    shape: ClassVar[Literal[2]] = CONTROL
+    name: ClassVar[str] = "bookTicker"
+    known: ClassVar[bool] = True
+
+
+class Message(msgspec.Struct, gc=False):
+    """The combined envelope."""
+
+    data: AggTrade | DepthUpdate | RawTrade | BookTicker
+
+
+_decode = msgspec.json.Decoder(Message, strict=False).decode
+RECORDED = frozenset({"aggTrade", "trade", "depthUpdate"})
+KNOWN = frozenset(
+    {
+        "bookTicker",
+        "depth5",
+        "depth10",
+        "depth20",
+        "markPriceUpdate",
+        "kline",
+        "forceOrder",
+        "contractInfo",
+        "24hrTicker",
+    }
+)
+
+
+class BinanceUsdm:
+    """USD-M futures of Binance."""
+
+    name: str = "binance-usdm"
+    ws_url: str = "wss://fstream.binance.com"
+    rest_url: str = "https://fapi.binance.com"
+    #: 200 in one source, 1024 in another.
+    max_streams: int = 200
+    weight_per_minute: int = 2400
+    depth_rule: DepthRule = "usdm"
+
+    def connections(
+        self, feed: Feed, symbols: Sequence[str], options: StreamOptions, *, ws_url: str, max_streams: int
+    ) -> list[ConnectionPlan]:
+        """Split ``symbols`` over connections on the route that carries the feed."""
+        event = options.trade_event if feed == "trade" else "depth"
+        suffix = f"@{options.depth_interval_ms}ms" if feed == "orderbook" else ""
+        url = f"{ws_url}/{ROUTES[event]}/stream"
+        return binance.split_connections(
+            feed, url, symbols, lambda symbol: f"{binance.stream_symbol(symbol)}@{event}{suffix}", max_streams
+        )
+
+    def decode(self, frame: bytes) -> Trade | BookDiff | Control:
+        """Decode one message of a combined stream.
+
+        Raises:
+            MalformedMessageError: the message is not what the venue documents.
+        """
+        try:
+            return _decode(frame).data  # type: ignore[return-value]
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            return binance.decode_control(self.name, frame, RECORDED, KNOWN, str(error))
+
+    def id_space(self, event: TradeEvent) -> IdSpace:
+        """Name the id space of the trade ids that ``event`` carries."""
+        return "aggregate" if event == "aggTrade" else "raw"
+
+    def snapshot_request(self, symbol: str, levels: int) -> RestRequest:
+        """Ask for a depth snapshot with the next number of levels that the venue serves (1000 at most)."""
+        limit = next((served for served in SNAPSHOT_WEIGHTS if served >= levels), 1000)
+        path = f"/fapi/v1/depth?symbol={binance.query_symbol(symbol)}&limit={limit}"
+        return RestRequest(path, SNAPSHOT_WEIGHTS[limit])
+
+    def decode_snapshot(self, body: bytes) -> BookSnapshot:
+        """Decode the answer to ``snapshot_request``.
+
+        Raises:
+            MalformedMessageError: the body is not a snapshot.
+        """
+        return binance.decode_snapshot(self.name, body)
+
+    def instruments_request(self) -> RestRequest:
+        """Ask for all instruments."""
+        return RestRequest("/fapi/v1/exchangeInfo", 1)
+
+    def decode_instruments(self, body: bytes) -> list[Instrument]:
+        """Decode the answer to ``instruments_request``.
+
+        Raises:
+            MalformedMessageError: the body is not an exchangeInfo.
+        """
+        return binance.decode_instruments(self.name, body)

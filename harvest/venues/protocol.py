@@ -1,0 +1,133 @@
+"""What a venue must give: its facts as data, its subscriptions and its decoder as pure functions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+
+import msgspec
+
+from harvest.market import CONTROL
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harvest.market import BookDiff, BookSnapshot, Feed, IdSpace, Instrument, Trade
+
+TradeEvent = Literal["aggTrade", "trade"]
+DepthRule = Literal["spot", "usdm"]
+
+
+class Acknowledgement(msgspec.Struct, frozen=True):
+    """The venue accepted the request ``request_id``."""
+
+    shape: ClassVar[Literal[2]] = CONTROL
+    request_id: int | None
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """The venue refused a request (flat or wrapped error)."""
+
+    shape: ClassVar[Literal[2]] = CONTROL
+    request_id: int | None
+    code: int | None
+    message: str
+
+
+class ShutdownNotice(msgspec.Struct, frozen=True):
+    """The server announces that it will close this connection."""
+
+    shape: ClassVar[Literal[2]] = CONTROL
+
+
+class OtherEvent(msgspec.Struct, frozen=True):
+    """An event that this version does not record; counted by ``name``."""
+
+    shape: ClassVar[Literal[2]] = CONTROL
+    name: str
+    known: bool
+
+
+Control = Acknowledgement | Refusal | ShutdownNotice | OtherEvent
+
+
+class StreamOptions(msgspec.Struct, frozen=True):
+    """What to subscribe to: which trade event, and the interval of the depth diffs in milliseconds."""
+
+    trade_event: TradeEvent = "aggTrade"
+    depth_interval_ms: int = 100
+
+
+class ConnectionPlan(msgspec.Struct, frozen=True):
+    """One connection to make: its URL, its streams, and the subscribe requests to send once it is open.
+
+    ``requests`` are in order, with the ids 1, 2, …; each is answered by an Acknowledgement or a Refusal.
+    """
+
+    feed: Feed
+    url: str
+    symbols: tuple[str, ...]
+    streams: tuple[str, ...]
+    requests: tuple[str, ...]
+
+
+class RestRequest(msgspec.Struct, frozen=True):
+    """A GET: path with query, and the request weight that the venue charges for it."""
+
+    path: str
+    weight: int
+
+
+class Venue(Protocol):
+    """One venue. Everything here is data or a pure function; nothing waits, nothing is written."""
+
+    name: str
+    ws_url: str
+    rest_url: str
+    #: Streams that one connection may carry.
+    max_streams: int
+    #: Request weight a minute and IP.
+    weight_per_minute: int
+    #: Which of the two gap rules its depth stream obeys.
+    depth_rule: DepthRule
+
+    def connections(
+        self, feed: Feed, symbols: Sequence[str], options: StreamOptions, *, ws_url: str, max_streams: int
+    ) -> list[ConnectionPlan]:
+        """Split ``symbols`` over as few connections as the limits allow."""
+        ...
+
+    def decode(self, frame: bytes) -> Trade | BookDiff | Control:
+        """Decode one WebSocket message; its ``shape`` says which it is.
+
+        Raises:
+            MalformedMessageError: the message is not what the venue documents.
+        """
+        ...
+
+    def id_space(self, event: TradeEvent) -> IdSpace:
+        """Name the id space of the trade ids that ``event`` carries."""
+        ...
+
+    def snapshot_request(self, symbol: str, levels: int) -> RestRequest:
+        """Ask for the whole book of ``symbol``, at least ``levels`` a side as far as the venue serves them."""
+        ...
+
+    def decode_snapshot(self, body: bytes) -> BookSnapshot:
+        """Decode the answer to ``snapshot_request``.
+
+        Raises:
+            MalformedMessageError: the body is not a snapshot.
+        """
+        ...
+
+    def instruments_request(self) -> RestRequest:
+        """Ask for all instruments."""
+        ...
+
+    def decode_instruments(self, body: bytes) -> list[Instrument]:
+        """Decode the answer to ``instruments_request``.
+
+        Raises:
+            MalformedMessageError: the body is not an exchangeInfo.
+        """
+        ...
