@@ -6,9 +6,10 @@ later, are callers of this one class, and so give the same rows.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 from harvest.errors import MalformedMessageError
+from harvest.market import DIFF, TRADE
 from harvest.pipeline.breaks import BreakRows
 from harvest.pipeline.cumulative import CumulativeDelta
 from harvest.pipeline.events import Event, Malformed, Outcome
@@ -17,14 +18,15 @@ from harvest.pipeline.records import Closed, Frames, Opened, Overload, SnapshotB
 from harvest.pipeline.trades import TradeSeries
 from harvest.storage.kinds import orderbook
 from harvest.storage.tables import Tables
-from harvest.venues.protocol import DIFF, TRADE, OtherEvent
+from harvest.venues.protocol import OtherEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
+    from harvest.market import IdSpace
     from harvest.metrics import Metrics
     from harvest.pipeline.records import Record
-    from harvest.venues.protocol import Control, IdSpace, Venue
+    from harvest.venues.protocol import Control, Venue
 
 #: Tables and sums of dates this many days back are let go; a row that comes for them opens a new one.
 DAYS_KEPT = 3
@@ -90,8 +92,10 @@ class Pipeline:
 
     def forget_before(self, day: int) -> None:
         """Let go of tables and sums of dates before ``day``; call it between two records."""
-        for series in (*self._trades.values(), *self._books.values()):
-            series.forget_tables()
+        for trades in self._trades.values():
+            trades.forget_tables()
+        for book in self._books.values():
+            book.forget_tables()
         self.tables.forget_before(day)
         self._cumulative.forget_before(day)
 
@@ -101,7 +105,8 @@ class Pipeline:
         data_messages = 0
         for frame in record.frames:
             try:
-                message = decode(frame)
+                # Its ``shape`` says which it is; a cast would cost what an isinstance does.
+                message: Any = decode(frame)
             except MalformedMessageError as error:
                 self._take_malformed(error, record)
                 continue
@@ -135,7 +140,10 @@ class Pipeline:
 
     def _interrupt(self, record: Closed | Overload) -> None:
         reason = record.reason if isinstance(record, Closed) else "overload"
-        every = self._trades if record.feed == "trade" else self._books
+        if reason == "shutdown":
+            # What comes after is another run's.
+            reason = "downtime"
+        every: Mapping[str, TradeSeries | BookSeries] = self._trades if record.feed == "trade" else self._books
         for symbol in record.symbols:
             series = every.get(symbol)
             if series is not None:

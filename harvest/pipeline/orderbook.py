@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from harvest.book.flow import OrderFlow
 from harvest.book.ladder import Ladder
-from harvest.book.sequence import ChainVerdict, SyncVerdict, depth_rules
+from harvest.book.sequence import BridgeVerdict, ChainVerdict, DepthChain, judge_bridge
 from harvest.market import StreamBreak
 from harvest.pipeline.events import SnapshotWanted
 from harvest.pipeline.times import to_us
@@ -54,7 +54,11 @@ class BookSeries:
         self.symbol = symbol
         self.ladder = Ladder()
         self.stats: FeedStats = metrics.feed("orderbook", symbol)
-        self._chain, self._sync = depth_rules(rule)
+        self._rule: DepthRule = rule
+        self._chain = DepthChain(rule)
+        self._snapshot_id = 0
+        #: The id that the book stands at.
+        self._book_id = 0
         self._flow = OrderFlow()
         self._orderbook_kind = orderbook_kind
         self._pack_orderbook = orderbook_kind.packer.pack
@@ -133,6 +137,7 @@ class BookSeries:
             self._pending.append(diff)
         if self._has_book:
             self.ladder.apply(diff.bids, diff.asks)
+            self._book_id = diff.last_update_id
             self._store_tops(event_us, diff.last_update_id, seq, recv_ns)
 
     def take_snapshot(self, snapshot: BookSnapshot, seq: int, recv_ns: int) -> None:
@@ -146,33 +151,37 @@ class BookSeries:
         self._store_depth(row, snapshot.bids, snapshot.asks, seq, recv_ns, REST, table)
         if self.in_sync and not self._awaits_bridge:
             return
-        self._sync.begin(last_update_id)
+        self._snapshot_id = last_update_id
         pending = self._pending
-        while pending and self._judge(pending[0]) is SyncVerdict.STALE:
+        while pending and self._judge(pending[0]) is BridgeVerdict.STALE:
             pending.popleft()
-        if pending and self._judge(pending[0]) is SyncVerdict.TOO_OLD:
+        if pending and self._judge(pending[0]) is BridgeVerdict.SNAPSHOT_TOO_OLD:
             self.want_snapshot("too_old")
             return
         self._awaits_bridge = not pending
         self.ladder.replace(snapshot.bids, snapshot.asks)
+        self._book_id = last_update_id
         for diff in pending:
             self.ladder.apply(diff.bids, diff.asks)
+            self._book_id = diff.last_update_id
         pending.clear()
         self._flow.reset()
         self._has_book = True
         self.stats.in_sync = True
         self.stats.resyncs += 1
 
-    def _judge(self, diff: BookDiff) -> SyncVerdict:
-        return self._sync.judge(diff.first_update_id, diff.last_update_id, diff.prev_update_id)
+    def _judge(self, diff: BookDiff) -> BridgeVerdict:
+        return judge_bridge(
+            self._rule, self._snapshot_id, diff.first_update_id, diff.last_update_id, diff.prev_update_id
+        )
 
     def _bridge(self, diff: BookDiff) -> bool:
         """Judge the first diff after a snapshot; returns whether it has any bearing on the book."""
         verdict = self._judge(diff)
-        if verdict is SyncVerdict.STALE:
+        if verdict is BridgeVerdict.STALE:
             return False
         self._awaits_bridge = False
-        if verdict is SyncVerdict.TOO_OLD:
+        if verdict is BridgeVerdict.SNAPSHOT_TOO_OLD:
             self.stats.in_sync = False
             self.want_snapshot("too_old")
         return True

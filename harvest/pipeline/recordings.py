@@ -15,9 +15,9 @@ import attrs
 from harvest.errors import RecordingError
 
 if TYPE_CHECKING:
-    import io
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
+    from typing import BinaryIO
 
 _STREAM = re.compile(rb'^\{"stream":"([^"@]+)@([A-Za-z]+)')
 #: How far to look for the symbols of a file.
@@ -47,16 +47,11 @@ class Line:
     why: str | None = None
 
 
-def open_recording(path: Path) -> io.BufferedIOBase:
-    """Open a recording for reading, through gzip where its first bytes say so.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    file = path.open("rb")
+def _unpacked(file: BinaryIO) -> Iterable[bytes]:
+    """Give the lines of an open file, through gzip where its first bytes say so."""
     magic = file.read(2)
     file.seek(0)
-    return gzip.GzipFile(fileobj=file) if magic == b"\x1f\x8b" else file  # type: ignore[return-value]
+    return gzip.GzipFile(fileobj=file) if magic == b"\x1f\x8b" else file
 
 
 def scan(path: Path) -> Recording:
@@ -70,18 +65,19 @@ def scan(path: Path) -> Recording:
     events: set[str] = set()
     try:
         size_bytes = path.stat().st_size
-        for line in read(path):
-            if line.why is not None:
-                if first_recv_ns is None:
-                    raise RecordingError(str(path), line.number, line.why)
-                continue
-            first_recv_ns = line.recv_ns if first_recv_ns is None else first_recv_ns
-            named = _STREAM.match(line.frame)
-            if named:
-                symbols[named[1].decode(errors="replace").upper()] = None
-                events.add(named[2].decode())
-            if line.number >= SCAN_LINES:
-                break
+        with path.open("rb") as file:
+            for line in read(file):
+                if line.why is not None:
+                    if first_recv_ns is None:
+                        raise RecordingError(str(path), line.number, line.why)
+                    continue
+                first_recv_ns = line.recv_ns if first_recv_ns is None else first_recv_ns
+                named = _STREAM.match(line.frame)
+                if named:
+                    symbols[named[1].decode(errors="replace").upper()] = None
+                    events.add(named[2].decode())
+                if line.number >= SCAN_LINES:
+                    break
     except OSError as error:
         raise RecordingError(str(path), 0, error.strerror or str(error)) from error
     if first_recv_ns is None:
@@ -98,33 +94,31 @@ def in_order(paths: Sequence[Path]) -> list[Recording]:
     return sorted((scan(path) for path in paths), key=lambda one: (one.first_recv_ns, str(one.path)))
 
 
-def read(path: Path) -> Iterator[Line]:
-    """Give the lines of a file. A line that is none comes with ``why``; a torn end of the file too, as the last.
+def read(file: BinaryIO) -> Iterator[Line]:
+    """Give the lines of an open file. A line that is none comes with ``why``; so does a torn end, as the last.
 
     Raises:
-        OSError: the file cannot be opened or read.
+        OSError: the file cannot be read.
     """
     number = 0
-    with open_recording(path) as file:
-        try:
-            for number, raw in enumerate(file, start=1):
-                line = raw.rstrip(b"\r\n")
-                stamp = line[:_STAMP_DIGITS]
-                if line[_STAMP_DIGITS : _STAMP_DIGITS + 1] != b" " or not stamp.isdigit():
-                    if line:
-                        yield Line(number, 0, line, why="no 19-digit receive time before the frame")
-                    continue
-                frame = line[_STAMP_DIGITS + 1 :]
-                why = None
-                if not raw.endswith(b"\n") and not frame.endswith(b"}"):
-                    why = "the last line is torn"
-                elif not frame.isascii():
-                    why = _not_utf8(frame)
-                # The collector writes frames as received, with the stream first.
-                is_snapshot = frame.startswith(b'{"lastUpdateId"')
-                yield Line(number, int(stamp), frame, is_snapshot, why)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            yield Line(number + 1, 0, b"", why=f"the file is damaged from here on ({error})")
+    try:
+        for number, raw in enumerate(_unpacked(file), start=1):
+            line = raw.rstrip(b"\r\n")
+            stamp = line[:_STAMP_DIGITS]
+            if line[_STAMP_DIGITS : _STAMP_DIGITS + 1] != b" " or not stamp.isdigit():
+                if line:
+                    yield Line(number, 0, line, why="no 19-digit receive time before the frame")
+                continue
+            frame = line[_STAMP_DIGITS + 1 :]
+            why = None
+            if not raw.endswith(b"\n") and not frame.endswith(b"}"):
+                why = "the last line is torn"
+            elif not frame.isascii():
+                why = _not_utf8(frame)
+            # The collector writes frames as received, and so each field where the venue puts it.
+            yield Line(number, int(stamp), frame, frame.startswith(b'{"lastUpdateId"'), why)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        yield Line(number + 1, 0, b"", why=f"the file is damaged from here on ({error})")
 
 
 def _not_utf8(frame: bytes) -> str | None:

@@ -1,0 +1,245 @@
+"""Ingest: recordings through the very same state machine as a run, as fast as the machine allows.
+
+The run's id follows from what is ingested, so the same input gives the same rows under the same names, and what is there
+already is refused rather than stored twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import Counter
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING
+
+from harvest.errors import HarvestError
+from harvest.metrics import Metrics
+from harvest.pipeline.events import Malformed
+from harvest.pipeline.machine import Pipeline
+from harvest.pipeline.recordings import Recording, in_order, read
+from harvest.pipeline.records import Frames, SnapshotBody
+from harvest.pipeline.resume import check_id_space, resume_cvd
+from harvest.pipeline.summary import Summary
+from harvest.storage.catalog import scan
+from harvest.storage.files import DataDirectory
+from harvest.storage.layout import new_run_id
+from harvest.storage.parquet import Provenance, encode
+from harvest.storage.quarantine import Quarantine
+from harvest.venues import VENUES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from harvest.market import IdSpace
+    from harvest.pipeline.recordings import Line
+    from harvest.settings import Settings
+    from harvest.storage.tables import Sealed
+
+#: Between two looks at the size of the buffers, and two reports of progress.
+LINES_PER_MEASURE = 2048
+#: Buffers beyond this are sealed, so that a recording of any length takes bounded memory.
+SEAL_BYTES = 128 * 2**20
+_ID_SPACES: dict[str, IdSpace] = {"aggTrade": "aggregate", "trade": "raw"}
+
+
+class AlreadyIngestedError(HarvestError):
+    """The data directory holds these very recordings already."""
+
+    def __init__(self, root: Path, run: str) -> None:
+        self.root, self.run = root, run
+        super().__init__(
+            f"{root} holds these recordings already, as run {run}; nothing was written. To ingest them anew, use "
+            f"another --data directory, or remove the files whose names begin with {run}."
+        )
+
+
+class MixedTradesError(HarvestError):
+    """Recordings that hold both aggregate and raw trades."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "these recordings hold aggregate and raw trades, whose ids never meet: ingest them apart"
+        )
+
+
+class Ingest:
+    """One ingest of ``paths`` into ``settings.capture.output_dir``. Make it, then ``run`` it once.
+
+    Raises:
+        RecordingError: a file cannot be read, or is no recording.
+        AlreadyIngestedError: these files are in the data directory already.
+        IdSpaceError: the data directory holds the other kind of trade ids.
+        MixedTradesError: the files hold both kinds.
+    """
+
+    def __init__(self, paths: Sequence[Path], settings: Settings) -> None:
+        self.recordings = in_order(paths)
+        self.total_bytes = sum(recording.size_bytes for recording in self.recordings)
+        self.metrics = Metrics()
+        self._settings = settings
+        self._root = settings.capture.output_dir
+        self._venue = VENUES[settings.capture.venue]
+        catalog = scan(self._root, self._venue.name)
+        digest = _digest(self.recordings)
+        self.run_id = new_run_id(self.recordings[0].first_recv_ns)[:-4] + digest[:4]
+        if self.run_id in catalog.runs:
+            raise AlreadyIngestedError(self._root, self.run_id)
+        events = frozenset().union(*(recording.events for recording in self.recordings))
+        spaces = [space for event, space in _ID_SPACES.items() if event in events]
+        if len(spaces) > 1:
+            raise MixedTradesError
+        symbols = {symbol for recording in self.recordings for symbol in recording.symbols}
+        if spaces:
+            check_id_space(catalog, symbols, spaces[0])
+        self._seq = catalog.next_seq
+        self.pipeline = Pipeline(
+            self._venue,
+            metrics=self.metrics,
+            levels=settings.book.levels,
+            max_rows=settings.rotation.max_rows_per_file,
+            max_pending_diffs=settings.book.max_pending_diffs,
+            resume_cvd=resume_cvd(catalog),
+            id_space=spaces[0] if spaces else None,
+        )
+        self._quarantine = Quarantine(self._root, self.run_id)
+        self._files = _Files(
+            DataDirectory(self._root),
+            Provenance(
+                self._venue.name,
+                self.run_id,
+                trade_ids=spaces[0] if spaces else None,
+                extra={"ingest_digest": digest},
+            ),
+            settings.writer.save_concurrency,
+        )
+
+    def run(self, on_progress: Callable[[int], None] = lambda _bytes: None) -> Summary:
+        """Ingest everything; ``on_progress`` gets the bytes read so far, of ``total_bytes``.
+
+        Raises:
+            OSError: a file could not be read or written; what was published is whole.
+        """
+        started = time.monotonic()
+        done_bytes = 0
+        with self._files:
+            for recording in self.recordings:
+                self._ingest(recording, done_bytes, on_progress)
+                done_bytes += recording.size_bytes
+                on_progress(done_bytes)
+            self.pipeline.tables.seal_all()
+            self._files.write(self.pipeline.tables.take_sealed())
+        self._quarantine.flush()
+        return Summary(
+            run=self.run_id,
+            root=str(self._root),
+            venue=self._venue.name,
+            seconds=time.monotonic() - started,
+            rows=self._files.rows,
+            files=self._files.count,
+            bytes=self._files.bytes,
+            metrics=self.metrics,
+        )
+
+    def _ingest(self, recording: Recording, before_bytes: int, on_progress: Callable[[int], None]) -> None:
+        feed, name = self.pipeline.feed, recording.path.name
+        # A block is what was received at one time.
+        frames: list[bytes] = []
+        block_ns = 0
+        with recording.path.open("rb") as file:
+            for line in read(file):
+                if line.number % LINES_PER_MEASURE == 0:
+                    self._make_room()
+                    on_progress(before_bytes + file.tell())
+                if frames and (line.recv_ns != block_ns or line.is_snapshot or line.why is not None):
+                    self._take(feed(Frames(self._next_seq(), block_ns, block_ns, name, frames)).events)
+                    frames = []
+                if line.why is not None:
+                    self._reject(line, name, line.why)
+                elif line.is_snapshot:
+                    self._take_snapshot(line, recording)
+                else:
+                    block_ns = line.recv_ns
+                    frames.append(line.frame)
+        if frames:
+            self._take(feed(Frames(self._next_seq(), block_ns, block_ns, name, frames)).events)
+
+    def _take_snapshot(self, line: Line, recording: Recording) -> None:
+        if len(recording.symbols) != 1:
+            why = f"a snapshot names no symbol, and this file holds {len(recording.symbols)}"
+            self._reject(line, recording.path.name, why)
+            return
+        (symbol,) = recording.symbols
+        body = SnapshotBody(self._next_seq(), line.recv_ns, line.recv_ns, symbol, line.frame)
+        self._take(self.pipeline.feed(body).events)
+
+    def _take(self, events: Sequence[object]) -> None:
+        for event in events:
+            if isinstance(event, Malformed):
+                self._quarantine.add(event.recv_ns, event.connection, event.why, event.raw)
+
+    def _reject(self, line: Line, name: str, why: str) -> None:
+        self.metrics.malformed += 1
+        self._quarantine.add(line.recv_ns, f"{name}:{line.number}", why, line.frame)
+
+    def _next_seq(self) -> int:
+        seq = self._seq
+        self._seq = seq + 1
+        return seq
+
+    def _make_room(self) -> None:
+        tables = self.pipeline.tables
+        if tables.size_bytes > SEAL_BYTES:
+            tables.seal_all()
+        self._files.write(tables.take_sealed())
+
+
+class _Files:
+    """Writes sealed tables, ``concurrency`` at once in threads; ``write`` waits while more than that are under way."""
+
+    def __init__(self, directory: DataDirectory, provenance: Provenance, concurrency: int) -> None:
+        self.rows: Counter[tuple[str, str]] = Counter()
+        self.count = 0
+        self.bytes = 0
+        self._directory = directory
+        self._provenance = provenance
+        self._concurrency = concurrency
+        self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="ingest")
+        self._under_way: set[Future[tuple[Sealed, int]]] = set()
+
+    def __enter__(self) -> _Files:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        try:
+            self._collect(at_most=0)
+        finally:
+            self._pool.shutdown(cancel_futures=True)
+
+    def write(self, sealed: Sequence[Sealed]) -> None:
+        for table in sealed:
+            self._collect(at_most=2 * self._concurrency)
+            self._under_way.add(self._pool.submit(self._write_one, table))
+
+    def _write_one(self, sealed: Sealed) -> tuple[Sealed, int]:
+        path = self._directory.path_of(sealed, venue=self._provenance.venue, run=self._provenance.run)
+        encoded = encode(sealed, self._provenance)
+        self._directory.publish(path, encoded.data)
+        return sealed, encoded.size_bytes
+
+    def _collect(self, *, at_most: int) -> None:
+        while len(self._under_way) > at_most:
+            done, self._under_way = wait(self._under_way, return_when=FIRST_COMPLETED)
+            for future in done:
+                sealed, size_bytes = future.result()
+                self.rows[sealed.kind.name, sealed.symbol] += sealed.count
+                self.count += 1
+                self.bytes += size_bytes
+
+
+def _digest(recordings: Sequence[Recording]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for recording in recordings:
+        with recording.path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest())
+    return digest.hexdigest()
