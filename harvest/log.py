@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
@@ -17,9 +17,21 @@ if TYPE_CHECKING:
     from structlog.typing import EventDict, WrappedLogger
 
 
+class SupportsWrite(Protocol):
+    """Where lines can go."""
+
+    def write(self, text: str, /) -> object:
+        """Take a piece of text."""
+        ...
+
+    def flush(self) -> object:
+        """Let nothing wait."""
+        ...
+
+
 def get_logger(*tags: str) -> BoundLogger:
     """Return a logger whose lines begin with ``[TAG]``, or ``[TAG][TAG2]``."""
-    logger: BoundLogger = structlog.stdlib.get_logger("harvest").bind(tag=".".join(tags))
+    logger: BoundLogger = structlog.stdlib.get_logger("harvest", tag=".".join(tags))
     return logger
 
 
@@ -32,7 +44,7 @@ def render_human(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
     return f"{line}\n{trace}" if trace else line
 
 
-def configure(*, log_format: str, level: str, stream: TextIO | None = None) -> None:
+def configure(*, log_format: str, level: str, stream: SupportsWrite | None = None) -> None:
     """Send the log to ``stream`` (standard error by default), human or JSON, from ``level`` on.
 
     Call it once, before anything logs. Other libraries' warnings take the same way.

@@ -95,7 +95,7 @@ class TradeSeries:
         if verdict is TradeVerdict.LATE:
             stats.late += 1
             stats.missing_ids -= 1
-        elif verdict is TradeVerdict.GAP:
+        elif verdict is TradeVerdict.GAP and expected is not None:
             # An interruption explains a gap only if nothing was received since.
             reason = "gap"
             if self._interruption is not None and self._interruption[1] == expected:

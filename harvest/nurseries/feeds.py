@@ -1,0 +1,46 @@
+"""The trade nursery and the orderbook nursery: one stream task a connection, each feed apart from the other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from harvest.nurseries.stream import Stream
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Sequence
+
+    from harvest.metrics import Metrics
+    from harvest.nurseries.intake import Intake
+    from harvest.nurseries.lag import LagSensor
+    from harvest.settings import StreamSettings
+    from harvest.venues.protocol import ConnectionPlan
+
+
+async def run_feed(
+    plans: Sequence[ConnectionPlan],
+    *,
+    intake: Intake,
+    settings: StreamSettings,
+    metrics: Metrics,
+    lag: LagSensor,
+    ssl_context: ssl.SSLContext | None = None,
+) -> None:
+    """Keep the connections of one feed alive in a nursery of their own, until cancelled.
+
+    Called once for trades and once for order books, so that nothing in one can wait for the other.
+    """
+    async with trio.open_nursery() as nursery:
+        for number, plan in enumerate(plans, start=1):
+            stream = Stream(
+                plan,
+                f"{plan.feed}-{number}",
+                intake=intake,
+                settings=settings,
+                metrics=metrics,
+                lag=lag,
+                ssl_context=ssl_context,
+            )
+            nursery.start_soon(stream.run)

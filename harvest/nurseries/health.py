@@ -1,0 +1,63 @@
+"""The health task: reads the split timestamps and warns about each silent feed. It restarts nothing."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import trio
+
+from harvest.log import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harvest.market import Feed
+    from harvest.metrics import Metrics
+    from harvest.settings import HealthSettings
+
+_LOGS = {"trade": get_logger("HEALTH", "TRADE"), "orderbook": get_logger("HEALTH", "OB")}
+
+
+class Health:
+    """Judges every feed of every symbol by the monotonic clock, each kind by its own timeout.
+
+    A feed that has never brought anything is as old as this object. ``clock_ns`` is the clock of
+    ``FeedStats.last_mono_ns``.
+    """
+
+    def __init__(
+        self, metrics: Metrics, settings: HealthSettings, clock_ns: Callable[[], int] = time.monotonic_ns
+    ) -> None:
+        self._metrics = metrics
+        self._settings = settings
+        self._clock_ns = clock_ns
+        self._started_ns = clock_ns()
+        #: Feeds that were silent at the last check.
+        self.silent: set[tuple[Feed, str]] = set()
+
+    async def run(self) -> None:
+        """Check once every interval, until cancelled."""
+        while True:
+            await trio.sleep(self._settings.interval_s)
+            self.check()
+
+    def check(self) -> None:
+        """Warn about each feed that is silent beyond its timeout, and say when one has come back."""
+        now_ns = self._clock_ns()
+        for key, stats in self._metrics.feeds.items():
+            feed, symbol = key
+            is_trade = feed == "trade"
+            timeout_s = self._settings.trade_timeout_s if is_trade else self._settings.orderbook_timeout_s
+            since_ns = self._started_ns if stats.last_mono_ns is None else stats.last_mono_ns
+            silent_s = (now_ns - since_ns) / 1e9
+            if silent_s > timeout_s:
+                self.silent.add(key)
+                _LOGS[feed].warning(
+                    f"{symbol} {feed} stream silent for {silent_s:.1f}s",
+                    symbol=symbol,
+                    silent_s=round(silent_s, 1),
+                )
+            elif key in self.silent:
+                self.silent.discard(key)
+                _LOGS[feed].info(f"{symbol} {feed} stream is back", symbol=symbol)

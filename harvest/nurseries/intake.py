@@ -1,0 +1,140 @@
+"""The intake: where everything that was received becomes a record, and goes through the state machine at once.
+
+It runs inside the receive path and therefore never waits. When the buffers hold as much as they may, frames are counted and
+let go, and the loss is a record of its own: the one thing worse than losing data is not knowing it.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from harvest.log import get_logger
+from harvest.pipeline.events import BreakFound, Malformed, Outcome, SnapshotWanted
+from harvest.pipeline.records import Closed, Frames, Opened, Overload, SnapshotBody
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harvest.market import Feed
+    from harvest.pipeline.machine import Pipeline
+    from harvest.pipeline.records import Record
+    from harvest.storage.quarantine import Quarantine
+
+_LOGS = {"trade": get_logger("TRADE"), "orderbook": get_logger("ORDERBOOK")}
+_overload_log = get_logger("OVERLOAD")
+
+#: The buffers' size is asked for once in so many blocks: it is a sum over all tables.
+BLOCKS_PER_MEASURE = 64
+
+
+class Intake:
+    """Stamps records with their ``seq``, in one order for all connections, and feeds them to the pipeline.
+
+    ``buffered_bytes`` says what waits in memory, ``want_snapshot`` asks for a book; both must return at once.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        *,
+        next_seq: int,
+        quarantine: Quarantine,
+        max_buffered_bytes: int,
+        buffered_bytes: Callable[[], int],
+        want_snapshot: Callable[[str], None],
+    ) -> None:
+        self.next_seq = next_seq
+        self._pipeline = pipeline
+        self._quarantine = quarantine
+        self._max_buffered_bytes = max_buffered_bytes
+        self._buffered_bytes = buffered_bytes
+        self._want_snapshot = want_snapshot
+        self._blocks = 0
+        self._overloaded = False
+        self._lost: dict[str, tuple[int, int]] = {}
+
+    def frames(self, connection: Opened, frames: list[bytes], recv_ns: int, mono_ns: int) -> Outcome:
+        """Take the frames of one block of ``connection``; returns what the stream must know of them."""
+        self._blocks += 1
+        if self._blocks % BLOCKS_PER_MEASURE == 0:
+            self._measure()
+        if self._overloaded:
+            from_ns, lost = self._lost.get(connection.connection, (recv_ns, 0))
+            self._lost[connection.connection] = (from_ns, lost + len(frames))
+            self._pipeline.metrics.overload_frames += len(frames)
+            return Outcome(data_messages=len(frames))
+        if self._lost and connection.connection in self._lost:
+            from_ns, lost = self._lost.pop(connection.connection)
+            self._feed(
+                Overload(
+                    self._take_seq(),
+                    recv_ns,
+                    mono_ns,
+                    connection.connection,
+                    connection.feed,
+                    connection.symbols,
+                    from_ns,
+                    lost,
+                )
+            )
+        return self._feed(Frames(self._take_seq(), recv_ns, mono_ns, connection.connection, frames))
+
+    def opened(self, connection: str, feed: Feed, symbols: tuple[str, ...]) -> Opened:
+        """Record that a connection is open; the record names it from here on."""
+        record = Opened(self._take_seq(), time.time_ns(), time.monotonic_ns(), connection, feed, symbols)
+        self._feed(record)
+        return record
+
+    def closed(self, connection: Opened, reason: str) -> None:
+        """Record that a connection has ended, and why."""
+        self._feed(
+            Closed(
+                self._take_seq(),
+                time.time_ns(),
+                time.monotonic_ns(),
+                connection.connection,
+                connection.feed,
+                connection.symbols,
+                reason,
+            )
+        )
+
+    def snapshot(self, symbol: str, body: bytes) -> Outcome:
+        """Record the body of a REST snapshot."""
+        return self._feed(SnapshotBody(self._take_seq(), time.time_ns(), time.monotonic_ns(), symbol, body))
+
+    def _take_seq(self) -> int:
+        seq = self.next_seq
+        self.next_seq = seq + 1
+        return seq
+
+    def _feed(self, record: Record) -> Outcome:
+        outcome = self._pipeline.feed(record)
+        for event in outcome.events:
+            if isinstance(event, SnapshotWanted):
+                self._want_snapshot(event.symbol)
+            elif isinstance(event, Malformed):
+                self._quarantine.add(event.recv_ns, event.connection, event.why, event.raw)
+            elif isinstance(event, BreakFound):
+                _LOGS[event.feed].warning(
+                    f"{event.symbol} {event.feed} break ({event.reason}): ids {event.from_id} to {event.to_id}",
+                    symbol=event.symbol,
+                    reason=event.reason,
+                    from_id=event.from_id,
+                    to_id=event.to_id,
+                )
+        return outcome
+
+    def _measure(self) -> None:
+        buffered = self._buffered_bytes()
+        over = buffered > self._max_buffered_bytes
+        if over and not self._overloaded:
+            _overload_log.error(
+                f"{buffered / 2**20:.0f} MiB wait to be written, the limit is "
+                f"{self._max_buffered_bytes / 2**20:.0f} MiB: frames are let go and recorded as lost until the disk "
+                f"has caught up"
+            )
+        elif self._overloaded and not over:
+            _overload_log.warning("the disk has caught up; recording goes on")
+        self._overloaded = over

@@ -1,0 +1,137 @@
+"""REST under the venue's weight budget: no burst of requests may ever ban the address that captures."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import httpx
+import trio
+
+from harvest.errors import HarvestError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from harvest.settings import RestSettings
+    from harvest.venues.protocol import RestRequest
+
+#: Without a Retry-After, stay away this long: a refusal that is ignored becomes a ban.
+DEFAULT_PAUSE_S = 60.0
+USED_WEIGHT = "x-mbx-used-weight-1m"
+
+
+class RestError(HarvestError):
+    """A request that brought no answer that can be used.
+
+    ``host`` is the one asked, ``status`` its HTTP status (None where it was not reached), ``retry_after_s`` how long the
+    venue wants to be left alone (None where it did not say).
+    """
+
+    def __init__(
+        self, host: str, path: str, why: str, *, status: int | None, retry_after_s: float | None = None
+    ) -> None:
+        self.host, self.path, self.status, self.retry_after_s = host, path, status, retry_after_s
+        super().__init__(f"{host}{path.partition('?')[0]}: {why}")
+
+    @property
+    def unreachable(self) -> bool:
+        """Tell whether the host could not be reached at all."""
+        return self.status is None
+
+
+class WeightBudget:
+    """A token bucket of request weight, refilled evenly; the venue's own count corrects it.
+
+    It gives at most ``per_minute`` in any minute and its burst together, and pauses for everybody when the venue says so.
+    """
+
+    def __init__(self, per_minute: float) -> None:
+        self.per_minute = per_minute
+        self._tokens = per_minute / 2
+        self._refilled_at: float | None = None
+        self._paused_until = -float("inf")
+
+    def _refill(self) -> None:
+        now = trio.current_time()
+        if self._refilled_at is not None:
+            elapsed_s = now - self._refilled_at
+            # Burst and refill within one minute together stay within the budget.
+            self._tokens = min(self.per_minute / 2, self._tokens + elapsed_s * self.per_minute / 120)
+        self._refilled_at = now
+
+    async def spend(self, weight: float) -> None:
+        """Wait until ``weight`` may be spent, and spend it."""
+        weight = min(weight, self.per_minute / 2)
+        while True:
+            self._refill()
+            pause_s = self._paused_until - trio.current_time()
+            if pause_s > 0:
+                await trio.sleep(pause_s)
+            elif self._tokens >= weight:
+                self._tokens -= weight
+                return
+            else:
+                await trio.sleep((weight - self._tokens) * 120 / self.per_minute)
+
+    def correct(self, used: float) -> None:
+        """Take the venue's count of this minute into account: others may share the address."""
+        self._refill()
+        self._tokens = min(self._tokens, self.per_minute - used)
+
+    def pause(self, seconds: float) -> None:
+        """Let nothing through for ``seconds``, whoever asks."""
+        self._paused_until = max(self._paused_until, trio.current_time() + seconds)
+
+
+class RestClient:
+    """Asks one venue's REST host. Use it as an async context manager."""
+
+    def __init__(self, base_url: str, *, weight_per_minute: int, settings: RestSettings) -> None:
+        self.base_url = base_url
+        self.host = urlsplit(base_url).netloc
+        self.budget = WeightBudget(weight_per_minute * settings.weight_share)
+        self._client = httpx.AsyncClient(
+            base_url=base_url, timeout=settings.timeout_s, headers={"User-Agent": "market-harvest"}
+        )
+
+    async def __aenter__(self) -> RestClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + 2):
+            await self._client.aclose()
+
+    async def get(self, request: RestRequest) -> bytes:
+        """Return the body of the answer, after waiting for the weight that it costs.
+
+        Raises:
+            RestError: not reached in time, or any status but 200. After 429, 418 and 403 all requests pause.
+        """
+        await self.budget.spend(request.weight)
+        try:
+            response = await self._client.get(request.path)
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            why = str(error) or type(error).__name__
+            raise RestError(self.host, request.path, why, status=None) from error
+        used = response.headers.get(USED_WEIGHT, "")
+        if used.isdecimal():
+            self.budget.correct(float(used))
+        if response.status_code == httpx.codes.OK:
+            return response.content
+        retry_after_s = _retry_after_s(response)
+        if response.status_code in (429, 418, 403):
+            # Jitter: others behind the same address wait for the same second.
+            self.budget.pause((retry_after_s or DEFAULT_PAUSE_S) + random.uniform(0, 1))
+        why = f"HTTP {response.status_code} {response.text[:200]}"
+        raise RestError(
+            self.host, request.path, why, status=response.status_code, retry_after_s=retry_after_s
+        )
+
+
+def _retry_after_s(response: httpx.Response) -> float | None:
+    value = response.headers.get("retry-after", "")
+    return float(value) if value.isdecimal() else None

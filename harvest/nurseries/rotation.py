@@ -1,0 +1,204 @@
+"""Rotation: seals the column buffers by the clock, and moves what is sealed to the writer."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from typing import TYPE_CHECKING, NamedTuple
+
+import trio
+
+from harvest.log import get_logger
+from harvest.nurseries.writer import Unwritten
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from harvest.nurseries.writer import Writer
+    from harvest.settings import RotationSettings
+    from harvest.storage.tables import Sealed, Tables
+
+#: How often full buffers are moved to the writer, and the threshold is looked at, between two rotations.
+WAKE_S = 1.0
+#: Extreme traffic ends when the rows of a normal interval would stay below this part of the threshold,
+CALM_SHARE = 0.7
+#: at so many rotations running. (At the threshold itself, the mode would go to and fro.)
+CALM_ROTATIONS = 2
+
+
+class ExtremeTraffic:
+    """Decides when to rotate at the shorter interval. Pure: it knows rows, not clocks."""
+
+    def __init__(self, *, threshold_rows: int, rotate_s: float, extreme_rotate_s: float) -> None:
+        self._threshold_rows = threshold_rows
+        self._rotate_s = rotate_s
+        self._extreme_rotate_s = extreme_rotate_s
+        self._calm_rotations = 0
+        self.active = False
+
+    @property
+    def interval_s(self) -> float:
+        """Seconds from one rotation to the next."""
+        return self._extreme_rotate_s if self.active else self._rotate_s
+
+    def observe(self, max_prices_rows: int) -> bool:
+        """Look at the fullest ``prices`` buffer, at any time; returns True if extreme traffic begins by it."""
+        if self.active or max_prices_rows < self._threshold_rows:
+            return False
+        self.active = True
+        self._calm_rotations = 0
+        return True
+
+    def rotated(self, max_prices_rows: int) -> bool:
+        """Look at what the fullest ``prices`` buffer held at a rotation; returns True if extreme traffic ends by it."""
+        if not self.active:
+            return False
+        in_normal_interval = max_prices_rows * self._rotate_s / self._extreme_rotate_s
+        is_calm = in_normal_interval < CALM_SHARE * self._threshold_rows
+        self._calm_rotations = self._calm_rotations + 1 if is_calm else 0
+        if self._calm_rotations < CALM_ROTATIONS:
+            return False
+        self.active = False
+        return True
+
+
+class FeedAges(NamedTuple):
+    """What the line of a rotation says of a symbol besides its buffers. Ages are in seconds, None if never."""
+
+    trade_age_s: float | None
+    orderbook_age_s: float | None
+    reconnects: int
+
+
+class Rotation:
+    """Seals ``tables`` every ``rotate_s`` seconds, or ``extreme_rotate_s`` in extreme traffic.
+
+    It runs between two records, as every task does: the pipeline never awaits. ``stamps(symbol)`` gives what the line
+    of each rotation tells; there is one for each of ``symbols()`` and of those that have buffers. What the writer
+    refuses waits here, and goes first next time; it is bounded by whoever bounds the buffers (see ``overflow_bytes``).
+    """
+
+    def __init__(
+        self,
+        *,
+        tables: Tables,
+        writer: Writer,
+        settings: RotationSettings,
+        symbols: Callable[[], Iterable[str]],
+        stamps: Callable[[str], FeedAges],
+    ) -> None:
+        self.extreme = ExtremeTraffic(
+            threshold_rows=settings.extreme_threshold_rows,
+            rotate_s=settings.rotate_s,
+            extreme_rotate_s=settings.extreme_rotate_s,
+        )
+        self._tables = tables
+        self._writer = writer
+        self._symbols = symbols
+        self._stamps = stamps
+        self._overflow: deque[Sealed] = deque()
+        #: Rows of ``prices`` that were sealed since the last rotation, because their buffer was full; by symbol.
+        self._sealed_early: Counter[str] = Counter()
+        self._log = get_logger("ROTATE")
+        self._extreme_log = get_logger("EXTREME_TRAFFIC")
+
+    async def run(self) -> None:
+        """Rotate until cancelled; the buffers keep what was not sealed by then (see ``drain``)."""
+        rotated_at = trio.current_time()
+        while True:
+            due_at = rotated_at + self.extreme.interval_s
+            await trio.sleep_until(min(due_at, trio.current_time() + WAKE_S))
+            self._move()
+            most = self._max_prices_rows()
+            if self.extreme.observe(most):
+                self._extreme_log.warning(
+                    f"enter: max_prices_buffer={most}, rotating every {self.extreme.interval_s:g}s",
+                    max_prices_buffer=most,
+                    interval_s=self.extreme.interval_s,
+                )
+            now = trio.current_time()
+            if now >= rotated_at + self.extreme.interval_s:
+                self.rotate()
+                rotated_at = now
+
+    def rotate(self) -> None:
+        """Seal every buffer and move it to the writer, now."""
+        most = self._max_prices_rows()
+        self._log_buffers()
+        self._tables.seal_all()
+        self._move()
+        self._sealed_early.clear()
+        if self.extreme.rotated(most):
+            self._extreme_log.warning(
+                f"exit: max_prices_buffer={most}, rotating every {self.extreme.interval_s:g}s",
+                max_prices_buffer=most,
+                interval_s=self.extreme.interval_s,
+            )
+
+    async def drain(self) -> None:
+        """Seal every buffer and give all of it to the writer, waiting for room; call it when the intake has ended.
+
+        Cancelled, it has lost nothing: ``unwritten`` names what is still here.
+        """
+        self._tables.seal_all()
+        self._overflow.extend(self._tables.take_sealed())
+        while self._overflow:
+            await self._writer.submit(self._overflow[0])
+            self._overflow.popleft()
+
+    @property
+    def overflow_bytes(self) -> int:
+        """Memory of the tables that the writer has refused so far."""
+        return sum(sealed.size_bytes for sealed in self._overflow)
+
+    def unwritten(self) -> list[Unwritten]:
+        """Name the sealed tables that the writer has not taken."""
+        return [Unwritten.of(sealed) for sealed in self._overflow]
+
+    def _move(self) -> None:
+        """Move what is sealed to the writer, oldest first, as far as it takes it."""
+        sealed = self._tables.take_sealed()
+        for table in sealed:
+            if table.kind.name == "prices":
+                self._sealed_early[table.symbol] += table.count
+        had_overflow = bool(self._overflow)
+        self._overflow.extend(sealed)
+        while self._overflow and self._writer.submit_nowait(self._overflow[0]):
+            self._overflow.popleft()
+        if self._overflow and not had_overflow:
+            self._log.warning(
+                f"the writer's queue is full: {len(self._overflow)} tables wait in memory",
+                waiting_tables=len(self._overflow),
+            )
+        elif had_overflow and not self._overflow:
+            self._log.info("the writer has caught up")
+
+    def _max_prices_rows(self) -> int:
+        """Return the rows that the busiest symbol's trades made since the last rotation."""
+        rows = Counter(self._sealed_early)
+        for table in self._tables:
+            if table.kind.name == "prices":
+                rows[table.symbol] += table.count
+        return max(rows.values(), default=0)
+
+    def _log_buffers(self) -> None:
+        buffers: dict[str, dict[str, int]] = {symbol: {} for symbol in self._symbols()}
+        for table in self._tables:
+            of_symbol = buffers.setdefault(table.symbol, {})
+            of_symbol[table.kind.name] = of_symbol.get(table.kind.name, 0) + table.count
+        mode = "EXTREME" if self.extreme.active else "NORMAL"
+        for symbol, of_symbol in buffers.items():
+            ages = self._stamps(symbol)
+            self._log.info(
+                f"{symbol}: trade_delta={_age(ages.trade_age_s)}, ob_delta={_age(ages.orderbook_age_s)}, "
+                f"buffers={of_symbol}, reconnect_count={ages.reconnects}, mode={mode}",
+                symbol=symbol,
+                trade_delta_s=ages.trade_age_s,
+                ob_delta_s=ages.orderbook_age_s,
+                buffers=of_symbol,
+                reconnect_count=ages.reconnects,
+                mode=mode,
+            )
+
+
+def _age(age_s: float | None) -> str:
+    return "never" if age_s is None else f"{age_s:.1f}s"
