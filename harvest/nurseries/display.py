@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from harvest.market import Feed
     from harvest.metrics import FeedStats, Metrics
+    from harvest.nurseries.status import Status
     from harvest.settings import HealthSettings
 
 REFRESH_S = 0.5
@@ -29,30 +30,24 @@ FEED_NAMES: dict[Feed, str] = {"trade": "trades", "orderbook": "book"}
 
 
 class Display:
-    """Draws the state of a run until cancelled.
-
-    ``buffered(symbol)`` gives the rows that wait by kind; ``footer()`` the lines under the table.
-    """
+    """Draws the state of a run until cancelled."""
 
     def __init__(
         self,
         console: Console,
         *,
         title: str,
-        metrics: Metrics,
+        status: Status,
         health: HealthSettings,
-        buffered: Callable[[str], dict[str, int]],
-        footer: Callable[[], list[str]],
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._console = console
         self._title = title
-        self._metrics = metrics
+        self._status = status
+        self._metrics = status.metrics
         self._health = health
-        self._buffered = buffered
-        self._footer = footer
         self._clock_ns = clock_ns
-        self._rates = Rates(metrics, clock_ns)
+        self._rates = Rates(status.metrics, clock_ns)
 
     async def run(self) -> None:
         """Redraw twice a second, until cancelled. Log lines scroll by above the table."""
@@ -73,22 +68,24 @@ class Display:
         feeds = sorted(
             self._metrics.feeds.items(), key=lambda item: (not self._trouble(item[1]), item[0][1], item[0][0])
         )
+        waiting = self._status.buffered_rows()
         for (feed, symbol), stats in feeds[:MAX_ROWS]:
-            table.add_row(*self._row(feed, symbol, stats))
+            table.add_row(*self._row(feed, symbol, stats, waiting.get(symbol, {})))
         lines: list[RenderableType] = [table]
         if len(feeds) > MAX_ROWS:
             lines.append(Text(f"… and {len(feeds) - MAX_ROWS} more feeds without trouble", style="dim"))
-        lines += [Text(line, style="dim") for line in self._footer()]
+        lines += [Text(line, style="dim") for line in self._status.lines()]
         return Group(*lines)
 
-    def _row(self, feed: Feed, symbol: str, stats: FeedStats) -> list[RenderableType]:
+    def _row(
+        self, feed: Feed, symbol: str, stats: FeedStats, waiting: dict[str, int]
+    ) -> list[RenderableType]:
         age_s = self._age_s(stats)
         limit_s = self._limit_s(feed)
         age = Text("–" if age_s is None else f"{age_s:.1f}s")
         if age_s is None or age_s > limit_s / 2:
             age.stylize("red" if age_s is None or age_s > limit_s else "yellow")
         kinds = ("prices",) if feed == "trade" else ("depth", "orderbook", "ofi")
-        waiting = self._buffered(symbol)
         carriers = [c for c in self._metrics.connections.values() if c.feed == feed and symbol in c.symbols]
         reconnects = sum(carrier.reconnects for carrier in carriers)
         state = Text(carriers[0].state if carriers else "")

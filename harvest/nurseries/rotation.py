@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: How often full buffers are moved to the writer, and the threshold is looked at, between two rotations.
 WAKE_S = 1.0
+#: A rotation of many symbols is more than the writer's queue holds; that is worth a line when it takes so long.
+LATE_S = 10.0
 #: Extreme traffic ends when the rows of a normal interval would stay below this part of the threshold,
 CALM_SHARE = 0.7
 #: at so many rotations running. (At the threshold itself, the mode would go to and fro.)
@@ -96,6 +98,8 @@ class Rotation:
         self._symbols = symbols
         self._stamps = stamps
         self._overflow: deque[Sealed] = deque()
+        self._overflow_since: float | None = None
+        self._overflow_is_late = False
         #: Rows of ``prices`` that were sealed since the last rotation, because their buffer was full; by symbol.
         self._sealed_early: Counter[str] = Counter()
         self._log = get_logger("ROTATE")
@@ -106,8 +110,9 @@ class Rotation:
         rotated_at = trio.current_time()
         while True:
             due_at = rotated_at + self.extreme.interval_s
-            await trio.sleep_until(min(due_at, trio.current_time() + WAKE_S))
+            await self._move_until(min(due_at, trio.current_time() + WAKE_S))
             self._move()
+            self._judge_overflow()
             most = self._max_prices_rows()
             if self.extreme.observe(most):
                 self._extreme_log.warning(
@@ -154,23 +159,39 @@ class Rotation:
         """Name the sealed tables that the writer has not taken."""
         return [Unwritten.of(sealed) for sealed in self._overflow]
 
+    async def _move_until(self, at: float) -> None:
+        """Move what waits as the writer gets room, until the clock says ``at``."""
+        with trio.move_on_at(at):
+            while self._overflow:
+                await self._writer.wait_for_room()
+                self._move()
+            await trio.sleep_forever()
+
     def _move(self) -> None:
         """Move what is sealed to the writer, oldest first, as far as it takes it."""
         sealed = self._tables.take_sealed()
         for table in sealed:
             if table.kind.name == "prices":
                 self._sealed_early[table.symbol] += table.count
-        had_overflow = bool(self._overflow)
         self._overflow.extend(sealed)
         while self._overflow and self._writer.submit_nowait(self._overflow[0]):
             self._overflow.popleft()
-        if self._overflow and not had_overflow:
+
+    def _judge_overflow(self) -> None:
+        now = trio.current_time()
+        if not self._overflow:
+            if self._overflow_is_late:
+                self._log.info("the writer has caught up")
+            self._overflow_since, self._overflow_is_late = None, False
+        elif self._overflow_since is None:
+            self._overflow_since = now
+        elif not self._overflow_is_late and now - self._overflow_since >= LATE_S:
+            self._overflow_is_late = True
             self._log.warning(
-                f"the writer's queue is full: {len(self._overflow)} tables wait in memory",
+                f"the writer does not keep up: {len(self._overflow)} sealed buffers wait in memory for its queue",
                 waiting_tables=len(self._overflow),
+                waiting_bytes=self.overflow_bytes,
             )
-        elif had_overflow and not self._overflow:
-            self._log.info("the writer has caught up")
 
     def _max_prices_rows(self) -> int:
         """Return the rows that the busiest symbol's trades made since the last rotation."""

@@ -147,6 +147,12 @@ class Writer:
         """Take a table over as soon as there is room; a cancelled call has taken nothing."""
         await trio.lowlevel.checkpoint()
         while not self.submit_nowait(sealed):
+            await self.wait_for_room()
+
+    async def wait_for_room(self) -> None:
+        """Return when ``submit_nowait`` may take a table, or was told to take no more."""
+        await trio.lowlevel.checkpoint()
+        if len(self._unwritten) >= self._settings.queue_tables:
             await self._room.wait()
 
     def close(self) -> None:

@@ -17,6 +17,7 @@ from harvest.pipeline.orderbook import BookSeries
 from harvest.pipeline.records import Closed, Frames, Opened, Overload, SnapshotBody
 from harvest.pipeline.trades import TradeSeries
 from harvest.storage.kinds import orderbook
+from harvest.storage.layout import is_storable
 from harvest.storage.tables import Tables
 from harvest.venues.protocol import OtherEvent
 
@@ -28,8 +29,10 @@ if TYPE_CHECKING:
     from harvest.pipeline.records import Record
     from harvest.venues.protocol import Control, Venue
 
-#: Tables and sums of dates this many days back are let go; a row that comes for them opens a new one.
+#: Empty tables of dates this many days back are let go; a row that comes for them opens a new one.
 DAYS_KEPT = 3
+#: Running sums are small, and kept longer: what is stored of them is known as of the start of the run.
+SUMS_KEPT = 31
 
 
 class Pipeline:
@@ -97,7 +100,7 @@ class Pipeline:
         for book in self._books.values():
             book.forget_tables()
         self.tables.forget_before(day)
-        self._cumulative.forget_before(day)
+        self._cumulative.forget_before(day + DAYS_KEPT - SUMS_KEPT)
 
     def _take_frames(self, record: Frames) -> int:
         decode, trades, books = self.venue.decode, self._trades, self._books
@@ -143,7 +146,9 @@ class Pipeline:
         if reason == "shutdown":
             # What comes after is another run's.
             reason = "downtime"
-        every: Mapping[str, TradeSeries | BookSeries] = self._trades if record.feed == "trade" else self._books
+        every: Mapping[str, TradeSeries | BookSeries] = (
+            self._trades if record.feed == "trade" else self._books
+        )
         for symbol in record.symbols:
             series = every.get(symbol)
             if series is not None:
@@ -166,7 +171,7 @@ class Pipeline:
         return id_space
 
     def _is_recorded(self, symbol: str) -> bool:
-        if self._symbols is None or symbol in self._symbols:
+        if (symbol in self._symbols) if self._symbols is not None else is_storable(symbol):
             return True
         self.metrics.unknown_symbols[symbol] += 1
         return False

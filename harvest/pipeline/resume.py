@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
 
 from harvest.book.flow import sum_from_float
 from harvest.errors import IdSpaceError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from harvest.market import IdSpace
     from harvest.storage.catalog import Catalog
 
 
-def resume_cvd(catalog: Catalog) -> Callable[[str, int], int]:
-    """Make the function that tells the running sum, in 1e-8, that is stored for a symbol and date (0: none)."""
+ResumeCvd: TypeAlias = Callable[[str, int], int]
+"""Tells the running sum, in 1e-8, that is stored for a symbol and a date (days since 1970, UTC); 0 if none is."""
 
-    def stored_units(symbol: str, day: int) -> int:
-        last = catalog.last_cvd(symbol, day)
+
+def resume_cvd(catalog: Catalog, symbols: Iterable[str] = (), day: int | None = None) -> ResumeCvd:
+    """Read what is stored; for ``symbols`` and ``day`` at once, so that no file is opened for them later.
+
+    It blocks on the disk, so call it in a thread.
+    """
+
+    def stored_units(symbol: str, of_day: int) -> int:
+        last = catalog.last_cvd(symbol, of_day)
         return 0 if last is None else sum_from_float(last)
 
-    return stored_units
+    known = {} if day is None else {(symbol, day): stored_units(symbol, day) for symbol in symbols}
+    return lambda symbol, of_day: (
+        known[symbol, of_day] if (symbol, of_day) in known else stored_units(symbol, of_day)
+    )
 
 
 def check_id_space(catalog: Catalog, symbols: Iterable[str], asked: IdSpace) -> None:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from harvest.metrics import Metrics
 
+#: Columns of the summary where there is no terminal.
+WIDTH = 140
 KINDS = ("prices", "depth", "orderbook", "ofi", "cvd", "breaks")
 
 
@@ -34,6 +36,9 @@ class Summary:
 
     def print(self, console: Console) -> None:
         """Print it for people."""
+        if not console.is_terminal:
+            # Nobody's window cuts a file: eighty columns would.
+            console.width = max(console.width, WIDTH)
         metrics = self.metrics
         table = Table(title=f"{self.venue}: run {self.run}, {_duration(self.seconds)}", title_justify="left")
         table.add_column("symbol", no_wrap=True)

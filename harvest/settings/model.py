@@ -209,7 +209,7 @@ class WriterSettings:
         1.0, "HARVEST_SAVE_RETRY_INITIAL_SEC", "the first wait after a failed write"
     )
     retry_max_s: float = _duration(
-        60.0, "HARVEST_SAVE_RETRY_MAX_SEC", "the longest wait after a failed write"
+        10.0, "HARVEST_SAVE_RETRY_MAX_SEC", "the longest wait after a failed write"
     )
     max_buffered_bytes: int = _setting(
         512 * MIB,

@@ -167,7 +167,8 @@ BREAKS = Kind(
 def orderbook(levels: int) -> Kind:
     """Make the kind ``orderbook`` with ``levels`` price levels a side (the best is level 0)."""
     tops = [
-        Column(f"{side}_{what}_{level}", pa.float64(), "dictionary", "d", nullable=True)
+        # Plain is smaller than a dictionary here: a rotation has too few rows for one to pay.
+        Column(f"{side}_{what}_{level}", pa.float64(), "plain", "d", nullable=what == "px")
         for side in ("bid", "ask")
         for what in ("px", "qty")
         for level in range(levels)

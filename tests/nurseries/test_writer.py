@@ -72,7 +72,9 @@ def disk() -> Iterator[Disk]:
 
 
 @pytest.fixture
-def virtual_clock(autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
+def virtual_clock(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> trio.testing.MockClock:
     """Run what belongs in threads at once, for the virtual clock does not wait for threads."""
 
     async def run_sync(
@@ -83,6 +85,7 @@ def virtual_clock(autojump_clock: trio.testing.MockClock, monkeypatch: pytest.Mo
             return function(*args)
 
     monkeypatch.setattr(trio.to_thread, "run_sync", run_sync)
+    return autojump_clock
 
 
 def make(root: Path, disk: Disk, **settings: Any) -> Writer:
@@ -206,7 +209,7 @@ async def test_a_closed_writer_takes_nothing(tmp_path: Path, disk: Disk) -> None
 
 
 async def test_a_failing_disk_loses_nothing_and_nothing_is_written_twice(
-    tmp_path: Path, disk: Disk, virtual_clock: None
+    tmp_path: Path, disk: Disk, virtual_clock: trio.testing.MockClock
 ) -> None:
     writer = make(tmp_path, disk)
     tables = some(5)
@@ -243,7 +246,9 @@ async def test_a_failing_disk_loses_nothing_and_nothing_is_written_twice(
     assert recovered[0]["event"].startswith("writing again after ")
 
 
-async def test_the_first_failure_is_logged_at_once(tmp_path: Path, disk: Disk, virtual_clock: None) -> None:
+async def test_the_first_failure_is_logged_at_once(
+    tmp_path: Path, disk: Disk, virtual_clock: trio.testing.MockClock
+) -> None:
     writer = make(tmp_path, disk)
     disk.fails = {"prices"}
     with structlog.testing.capture_logs() as logs:
@@ -257,7 +262,7 @@ async def test_the_first_failure_is_logged_at_once(tmp_path: Path, disk: Disk, v
 
 
 async def test_waits_between_attempts_grow_to_their_bound(
-    tmp_path: Path, disk: Disk, virtual_clock: None
+    tmp_path: Path, disk: Disk, virtual_clock: trio.testing.MockClock
 ) -> None:
     writer = make(tmp_path, disk, retry_initial_s=1.0, retry_max_s=8.0)
     disk.fails = {"prices"}
@@ -271,7 +276,7 @@ async def test_waits_between_attempts_grow_to_their_bound(
 
 
 async def test_one_file_that_cannot_be_written_keeps_no_other_from_the_disk(
-    tmp_path: Path, disk: Disk, virtual_clock: None
+    tmp_path: Path, disk: Disk, virtual_clock: trio.testing.MockClock
 ) -> None:
     writer = make(tmp_path, disk, save_concurrency=1)
     disk.fails = {"symbol=BAD"}
@@ -287,7 +292,7 @@ async def test_one_file_that_cannot_be_written_keeps_no_other_from_the_disk(
 
 
 async def test_a_success_wakes_those_that_wait_for_another_attempt(
-    tmp_path: Path, disk: Disk, virtual_clock: None
+    tmp_path: Path, disk: Disk, virtual_clock: trio.testing.MockClock
 ) -> None:
     writer = make(tmp_path, disk, retry_initial_s=1.0, retry_max_s=100_000.0)
     disk.fails = {"cvd"}
@@ -305,7 +310,9 @@ async def test_a_success_wakes_those_that_wait_for_another_attempt(
         nursery.cancel_scope.cancel()
 
 
-async def test_closing_tries_again_at_once(tmp_path: Path, disk: Disk, virtual_clock: None) -> None:
+async def test_closing_tries_again_at_once(
+    tmp_path: Path, disk: Disk, virtual_clock: trio.testing.MockClock
+) -> None:
     writer = make(tmp_path, disk, retry_initial_s=600.0, retry_max_s=600.0)
     disk.fails = {"prices"}
     async with trio.open_nursery() as nursery:
@@ -320,7 +327,7 @@ async def test_closing_tries_again_at_once(tmp_path: Path, disk: Disk, virtual_c
 
 
 async def test_a_disk_that_fails_by_turns_does_not_flood_the_log(
-    tmp_path: Path, disk: Disk, virtual_clock: None
+    tmp_path: Path, disk: Disk, virtual_clock: trio.testing.MockClock
 ) -> None:
     writer = make(tmp_path, disk, retry_initial_s=0.1, retry_max_s=0.1)
     with structlog.testing.capture_logs() as logs:
@@ -339,7 +346,7 @@ async def test_a_disk_that_fails_by_turns_does_not_flood_the_log(
 
 
 async def test_another_file_of_that_name_is_kept_and_the_rows_too(
-    tmp_path: Path, disk: Disk, virtual_clock: None
+    tmp_path: Path, disk: Disk, virtual_clock: trio.testing.MockClock
 ) -> None:
     writer = make(tmp_path, disk)
     sealed = sealed_trades()
@@ -383,7 +390,7 @@ async def test_cancelled_it_names_what_is_not_written_and_the_thread_ends_whole(
 
 
 async def test_a_drain_under_a_deadline_ends_at_the_deadline(
-    tmp_path: Path, disk: Disk, virtual_clock: None
+    tmp_path: Path, disk: Disk, virtual_clock: trio.testing.MockClock
 ) -> None:
     writer = make(tmp_path, disk)
     disk.fails = {"cvd"}
@@ -418,7 +425,7 @@ async def test_want_of_memory_is_waited_out(
     tmp_path: Path,
     disk: Disk,
     monkeypatch: pytest.MonkeyPatch,
-    virtual_clock: None,
+    virtual_clock: trio.testing.MockClock,
 ) -> None:
     from harvest.nurseries import writer as module
 

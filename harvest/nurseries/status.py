@@ -1,0 +1,71 @@
+"""How a run stands at this moment: what waits where, how old each feed is, what the disk says. Reads, and changes nothing."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from harvest.nurseries.rotation import FeedAges
+
+if TYPE_CHECKING:
+    from harvest.market import Feed
+    from harvest.metrics import Metrics
+    from harvest.nurseries.rotation import Rotation
+    from harvest.nurseries.upkeep import Upkeep
+    from harvest.nurseries.writer import Writer
+    from harvest.storage.tables import Tables
+
+FEEDS: tuple[Feed, Feed] = ("trade", "orderbook")
+
+
+def feed_ages(metrics: Metrics, symbol: str) -> FeedAges:
+    """Return how long ago each feed of ``symbol`` brought something, by the monotonic clock."""
+    now_ns = time.monotonic_ns()
+    trade_ns, orderbook_ns = (metrics.feed(feed, symbol).last_mono_ns for feed in FEEDS)
+    return FeedAges(
+        None if trade_ns is None else (now_ns - trade_ns) / 1e9,
+        None if orderbook_ns is None else (now_ns - orderbook_ns) / 1e9,
+        metrics.reconnects(symbol),
+    )
+
+
+class Status:
+    """The facts of one run, for whoever shows them or bounds them."""
+
+    def __init__(
+        self, *, metrics: Metrics, tables: Tables, writer: Writer, rotation: Rotation, upkeep: Upkeep
+    ) -> None:
+        self.metrics = metrics
+        self._tables = tables
+        self._writer = writer
+        self._rotation = rotation
+        self._upkeep = upkeep
+
+    def buffered_bytes(self) -> int:
+        """Return the memory of everything that is not in a file yet."""
+        return self._tables.size_bytes + self._rotation.overflow_bytes + self._writer.waiting_bytes
+
+    def buffered_rows(self) -> dict[str, dict[str, int]]:
+        """Return the rows that wait to be sealed, by symbol and kind."""
+        rows: dict[str, dict[str, int]] = {}
+        for table in self._tables:
+            of_symbol = rows.setdefault(table.symbol, {})
+            of_symbol[table.kind.name] = of_symbol.get(table.kind.name, 0) + table.count
+        return rows
+
+    def lines(self) -> list[str]:
+        """Return the mode, the writer and the disk, for people."""
+        pending, stats, extreme = self._writer.pending(), self._writer.stats, self._rotation.extreme
+        mode = "EXTREME" if extreme.active else "NORMAL"
+        flushed = "none yet"
+        if stats.last_done_s is not None and stats.last_path is not None:
+            flushed = f"{time.monotonic() - stats.last_done_s:.0f}s ago"
+        lines = [
+            f"mode {mode}, rotating every {extreme.interval_s:g}s   last flush: {flushed}   files: {stats.files:,} "
+            f"({stats.bytes / 2**20:,.1f} MiB)   waiting: {pending.tables} tables",
+            f"in memory: {self.buffered_bytes() / 2**20:,.1f} MiB   free disk: {self._upkeep.free_text}   "
+            f"Ctrl-C ends the run",
+        ]
+        if pending.failing:
+            lines.append(f"CANNOT WRITE: {pending.last_error}; {pending.failing} tables wait")
+        return lines

@@ -1,0 +1,92 @@
+"""The calls to the operating system that writing takes, one method each, so that tests can make every one of them fail."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+if sys.platform == "darwin":
+    import fcntl
+
+#: Windows would turn line ends, were it not told that this is no text.
+_BINARY = getattr(os, "O_BINARY", 0)
+_CLOSE_ON_EXEC = getattr(os, "O_CLOEXEC", 0)
+
+
+class Filesystem:
+    """The real one. Every method raises OSError as the operating system does, and has no other effect then."""
+
+    def create(self, path: Path) -> int:
+        """Create a file that must not exist, and return its descriptor, open for writing."""
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY | _CLOSE_ON_EXEC, 0o666)
+
+    def write(self, descriptor: int, data: memoryview) -> int:
+        """Write some of ``data``, and return how many bytes."""
+        return os.write(descriptor, data)
+
+    def fsync(self, descriptor: int) -> None:
+        """Force the file to the medium."""
+        if sys.platform == "darwin":
+            # There, fsync stops at the drive's cache.
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+        else:
+            os.fsync(descriptor)
+
+    def close(self, descriptor: int) -> None:
+        """Close the file."""
+        os.close(descriptor)
+
+    def read(self, path: Path) -> bytes:
+        """Read a whole file."""
+        return path.read_bytes()
+
+    def link(self, source: Path, target: Path) -> None:
+        """Give a file a second name, which must not exist."""
+        os.link(source, target)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Give a file another name."""
+        os.rename(source, target)
+
+    def unlink(self, path: Path) -> None:
+        """Take one name from a file."""
+        os.unlink(path)
+
+    def exists(self, path: Path) -> bool:
+        """Tell whether the name is taken, by whatever."""
+        try:
+            os.lstat(path)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def is_directory(self, path: Path) -> bool:
+        """Tell whether there is a directory of that name, or a link to one."""
+        try:
+            return stat.S_ISDIR(os.stat(path).st_mode)
+        except FileNotFoundError:
+            return False
+
+    def mkdir(self, path: Path) -> None:
+        """Make one directory, whose parent exists."""
+        os.mkdir(path)
+
+    def fsync_directory(self, path: Path) -> None:
+        """Force a directory's names to the medium."""
+        if sys.platform == "win32":
+            return  # Directories cannot be opened there; NTFS keeps its own journal of names.
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | _CLOSE_ON_EXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def free_bytes(self, path: Path) -> int:
+        """Return the bytes that may still be written under ``path``."""
+        return shutil.disk_usage(path).free
