@@ -17,6 +17,7 @@ from harvest.settings.render import render_table, to_json
 
 if TYPE_CHECKING:
     from harvest.settings import Loaded
+    from harvest.simulator.rules import VenueName
 
 #: Nothing ran, because something in the settings or the input is wrong.
 EXIT_USAGE = 2
@@ -56,9 +57,7 @@ LogFormat = Annotated[str | None, typer.Option(metavar="FORMAT", help="human (de
 LogLevel = Annotated[
     str | None, typer.Option(metavar="LEVEL", help="debug, info (default), warning or error.")
 ]
-Hours = Annotated[
-    str | None, typer.Option(metavar="HOURS", help="End after so many hours (default: never).")
-]
+Hours = Annotated[str | None, typer.Option(metavar="HOURS", help="End after so many hours (default: never).")]
 Replay = Annotated[
     list[Path] | None,
     typer.Option(metavar="FILE", help="Serve this recording instead of the random market; repeatable."),
@@ -143,7 +142,7 @@ def run(
 ) -> None:
     """Harvest trades and order books until stopped (Ctrl-C), or for --hours."""
     from harvest.run import run_until_done  # the network's libraries are slow to load, and only needed here
-    from harvest.simulator.config import SimulatorConfig
+    from harvest.simulator import SimulatorConfig, listed_for
 
     flags: dict[str, object] = {
         "--venue": venue,
@@ -158,9 +157,11 @@ def run(
     loaded = _load_or_exit(settings, profile, flags)
     simulator = None
     if simulate:
+        capture = loaded.settings.capture
+        simulated_venue = cast("VenueName", capture.venue)
         simulator = SimulatorConfig(
-            venue=loaded.settings.capture.venue,
-            symbols=loaded.settings.capture.symbols,
+            venue=simulated_venue,
+            symbols=() if replay else listed_for(simulated_venue, capture.symbols),
             seed=seed,
             speed=parse_speed(speed),
             faults=tuple(fault or ()),
@@ -246,11 +247,11 @@ def simulate(
     fault_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Faults as a TOML file.")] = None,
 ) -> None:
     """Serve a faithful local Binance; prints its addresses as one JSON line."""
+    from harvest.simulator import SimulatorConfig
     from harvest.simulator import main as serve
-    from harvest.simulator.config import SimulatorConfig
 
     config = SimulatorConfig(
-        venue=venue,
+        venue=cast("VenueName", venue),
         symbols=tuple(symbols.upper().split(",")) if symbols else (),
         seed=seed,
         host=host,

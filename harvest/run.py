@@ -62,12 +62,14 @@ if TYPE_CHECKING:
 log = logging.get_logger("RUN")
 
 EXIT_OK = 0
+#: The end came before everything was in files; the summary names what is not.
+EXIT_UNWRITTEN = 1
 #: As a shell reports a process that a signal ended.
 EXIT_INTERRUPTED = 130
 
 
 def run_until_done(settings: Settings, *, simulator: SimulatorConfig | None, live: bool | None) -> int:
-    """Harvest until stopped, and return the exit code: 0, or 130 after a second signal.
+    """Harvest until stopped, and return the exit code: 0, 1 if rows are left unwritten, 130 after a second signal.
 
     ``simulator`` is the local venue to start and to harvest; None harvests the real one. ``live`` shows the live table;
     None does on a terminal.
@@ -252,8 +254,11 @@ class Run:
                 root.cancel_scope.cancel()
         finally:
             trio.lowlevel.remove_instrument(self._lag)
-        self._summary().print(Console())
-        return EXIT_INTERRUPTED if self._aborted else EXIT_OK
+        summary = self._summary()
+        summary.print(Console())
+        if self._aborted:
+            return EXIT_INTERRUPTED
+        return EXIT_UNWRITTEN if summary.unwritten else EXIT_OK
 
     async def _watch_signals(self, task_status: trio.TaskStatus[None]) -> None:
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:

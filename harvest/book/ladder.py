@@ -1,8 +1,13 @@
-"""Both sides of one order book: absolute quantities by price, and the best levels of each side."""
+"""Both sides of one order book: absolute quantities by price, and the best levels of each side.
+
+Most changed levels lie far from the touch, where nobody looks at their order: they only go into a dict. Prices are kept
+sorted near the touch alone, as far as the best levels are asked for.
+"""
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from math import inf
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,73 +15,170 @@ if TYPE_CHECKING:
 
     from harvest.market import Level
 
-#: The price of a level that is not there.
+#: The price of a level that is not there. One object, so that equal tops compare equal in spite of it.
 ABSENT = float("nan")
+#: Prices that are sorted anew when those near the touch run out; twice as many are kept before the far ones are let go.
+NEAR_LEVELS = 128
+#: Removed levels stay as zeros until they outnumber the others by this.
+SPARE_ZEROS = 1024
 
 
 class Ladder:
-    """The levels of one book.
+    """The levels of one book. The sides know nothing of each other: a crossed book is kept as it is."""
 
-    A side is a dict from price to quantity, and a sorted list of its prices with the touch at the end: most changes are
-    near the touch, and there they move little memory. Ask prices are kept negated for that.
-    """
-
-    __slots__ = ("_ask_keys", "_ask_qty", "_bid_keys", "_bid_qty")
+    __slots__ = ("_asks", "_bids")
 
     def __init__(self) -> None:
-        self._bid_qty: dict[float, float] = {}
-        self._ask_qty: dict[float, float] = {}
-        self._bid_keys: list[float] = []
-        self._ask_keys: list[float] = []
+        self._bids = _LadderSide(best_is_highest=True)
+        self._asks = _LadderSide(best_is_highest=False)
 
     def replace(self, bids: Sequence[Level], asks: Sequence[Level]) -> None:
         """Take the levels of a snapshot in place of all that is here; levels of quantity 0 are left out."""
-        self._bid_qty = {price: qty for price, qty in bids if qty}
-        self._ask_qty = {price: qty for price, qty in asks if qty}
-        self._bid_keys = sorted(self._bid_qty)
-        self._ask_keys = sorted(-price for price in self._ask_qty)
+        self._bids.replace(bids)
+        self._asks.replace(asks)
 
     def apply(self, bids: Sequence[Level], asks: Sequence[Level]) -> None:
-        """Set changed levels to their absolute quantities; 0 removes one, and removing an unknown one is normal."""
-        quantities, keys = self._bid_qty, self._bid_keys
-        for price, qty in bids:
-            if qty:
-                if price not in quantities:
-                    insort(keys, price)
-                quantities[price] = qty
-            elif price in quantities:
-                del quantities[price]
-                del keys[bisect_left(keys, price)]
-        quantities, keys = self._ask_qty, self._ask_keys
-        for price, qty in asks:
-            if qty:
-                if price not in quantities:
-                    insort(keys, -price)
-                quantities[price] = qty
-            elif price in quantities:
-                del quantities[price]
-                del keys[bisect_left(keys, -price)]
+        """Set changed levels to their absolute quantities; 0 removes one, and removing an unknown one is normal.
+
+        Of a price that is named twice, the last quantity holds.
+        """
+        self._bids.apply(bids)
+        self._asks.apply(asks)
 
     def top(self, levels: int) -> tuple[list[float], list[float], list[float], list[float]]:
         """Return bid prices, bid quantities, ask prices, ask quantities of the best ``levels``, best first.
 
-        Each list has ``levels`` entries; a level that is not there has the price NaN and the quantity 0.
+        Each list has ``levels`` entries; a level that is not there has the price NaN and the quantity 0. The lists are
+        not to be changed: where a side's best levels are untouched, the next call returns the same ones.
         """
-        bid_px = self._bid_keys[: -levels - 1 : -1]
-        ask_px = [-key for key in self._ask_keys[: -levels - 1 : -1]]
-        bid_qty = [self._bid_qty[price] for price in bid_px]
-        ask_qty = [self._ask_qty[price] for price in ask_px]
-        for prices, quantities in ((bid_px, bid_qty), (ask_px, ask_qty)):
-            if len(prices) < levels:
-                quantities += [0.0] * (levels - len(prices))
-                prices += [ABSENT] * (levels - len(prices))
-        return bid_px, bid_qty, ask_px, ask_qty
+        return *self._bids.top(levels), *self._asks.top(levels)
 
     def levels(self) -> tuple[list[Level], list[Level]]:
-        """Return all bids and all asks, best first."""
-        bids = [(price, self._bid_qty[price]) for price in reversed(self._bid_keys)]
-        asks = [(-key, self._ask_qty[-key]) for key in reversed(self._ask_keys)]
-        return bids, asks
+        """Return all bids and all asks, best first. It sorts them, which is for once a day."""
+        return self._bids.levels(), self._asks.levels()
+
+    @property
+    def best_bid(self) -> float | None:
+        """The highest price bid, None without bids."""
+        return self._bids.best()
+
+    @property
+    def best_ask(self) -> float | None:
+        """The lowest price asked, None without asks."""
+        return self._asks.best()
+
+    @property
+    def crossed(self) -> bool:
+        """Whether the best bid reaches the best ask, which a book in agreement with its venue's never does."""
+        bid, ask = self._bids.best(), self._asks.best()
+        return bid is not None and ask is not None and bid >= ask
 
     def __len__(self) -> int:
-        return len(self._bid_keys) + len(self._ask_keys)
+        return len(self._bids) + len(self._asks)
+
+
+class _LadderSide:
+    """One side: quantities by price (0 where removed), and the sorted prices between ``_low`` and ``_high``."""
+
+    __slots__ = (
+        "_best_is_highest",
+        "_high",
+        "_low",
+        "_max_entries",
+        "_near_levels",
+        "_prices",
+        "_quantities",
+        "_top_high",
+        "_top_is_stale",
+        "_top_low",
+        "_top_prices",
+        "_top_quantities",
+    )
+
+    def __init__(self, *, best_is_highest: bool) -> None:
+        self._best_is_highest = best_is_highest
+        self._near_levels = NEAR_LEVELS
+        self.replace(())
+
+    def replace(self, levels: Sequence[Level]) -> None:
+        self._quantities = dict(levels)
+        self._top_prices: list[float] = []
+        self._top_quantities: list[float] = []
+        self._top_low, self._top_high, self._top_is_stale = -inf, inf, True
+        self._sort_near()
+
+    def apply(self, levels: Sequence[Level]) -> None:
+        quantities, prices = self._quantities, self._prices
+        known = quantities.get
+        low, high, top_low, top_high = self._low, self._high, self._top_low, self._top_high
+        for price, qty in levels:
+            if low <= price <= high:
+                if qty:
+                    if not known(price):
+                        insort(prices, price)
+                elif known(price):
+                    del prices[bisect_left(prices, price)]
+                if top_low <= price <= top_high:
+                    self._top_is_stale = True
+            quantities[price] = qty
+        if len(prices) > 2 * self._near_levels:
+            self._let_far_ones_go()
+        if len(quantities) > self._max_entries:
+            self._sort_near()
+
+    def top(self, levels: int) -> tuple[list[float], list[float]]:
+        if self._top_is_stale or len(self._top_prices) != levels:
+            self._find_top(levels)
+        return self._top_prices, self._top_quantities
+
+    def best(self) -> float | None:
+        self._sort_at_least(1)
+        prices = self._prices
+        return prices[-1 if self._best_is_highest else 0] if prices else None
+
+    def levels(self) -> list[Level]:
+        return sorted(
+            (level for level in self._quantities.items() if level[1]), reverse=self._best_is_highest
+        )
+
+    def __len__(self) -> int:
+        return len(self._quantities) - list(self._quantities.values()).count(0.0)
+
+    def _find_top(self, levels: int) -> None:
+        self._sort_at_least(levels)
+        highest = self._best_is_highest
+        prices = self._prices[: -levels - 1 : -1] if highest else self._prices[:levels]
+        known = self._quantities
+        quantities = [known[price] for price in prices]
+        self._top_low, self._top_high, self._top_is_stale = -inf, inf, False
+        if len(prices) < levels:
+            quantities += [0.0] * (levels - len(prices))
+            prices += [ABSENT] * (levels - len(prices))
+        elif highest:
+            self._top_low = prices[-1]
+        else:
+            self._top_high = prices[-1]
+        self._top_prices, self._top_quantities = prices, quantities
+
+    def _sort_at_least(self, levels: int) -> None:
+        """Have as many prices sorted, if there are so many."""
+        if len(self._prices) < levels and (self._low != -inf or self._high != inf):
+            self._near_levels = max(NEAR_LEVELS, 2 * levels)
+            self._sort_near()
+
+    def _sort_near(self) -> None:
+        """Forget the removed levels, and sort the others' prices anew."""
+        self._quantities = {price: qty for price, qty in self._quantities.items() if qty}
+        self._max_entries = 2 * len(self._quantities) + SPARE_ZEROS
+        self._prices = sorted(self._quantities)
+        self._low, self._high = -inf, inf
+        if len(self._prices) > self._near_levels:
+            self._let_far_ones_go()
+
+    def _let_far_ones_go(self) -> None:
+        if self._best_is_highest:
+            del self._prices[: -self._near_levels]
+            self._low = self._prices[0]
+        else:
+            del self._prices[self._near_levels :]
+            self._high = self._prices[-1]
