@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import signal
 import sys
-import time
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
@@ -26,38 +25,21 @@ from rich.console import Console
 
 from harvest import log as logging
 from harvest.errors import HarvestError
-from harvest.metrics import Metrics
-from harvest.nurseries.backfill import Backfill
 from harvest.nurseries.display import Display
 from harvest.nurseries.feeds import run_feed
-from harvest.nurseries.health import Health
 from harvest.nurseries.instruments import Instruments
-from harvest.nurseries.intake import Intake
-from harvest.nurseries.lag import LagSensor
 from harvest.nurseries.replay import replay_received
 from harvest.nurseries.rest import RestClient
-from harvest.nurseries.rotation import Rotation
-from harvest.nurseries.status import FEEDS, Status, feed_ages
-from harvest.nurseries.upkeep import Upkeep
-from harvest.nurseries.writer import Writer
-from harvest.pipeline.machine import Pipeline
-from harvest.pipeline.resume import ResumeCvd, check_id_space, resume_cvd
-from harvest.pipeline.summary import Summary
+from harvest.parts import Parts, look_at_stored, plan_connections
 from harvest.simulator.process import simulator_process
-from harvest.storage.catalog import Catalog, scan
-from harvest.storage.files import DataDirectory
-from harvest.storage.layout import new_run_id
-from harvest.storage.parquet import Provenance
-from harvest.storage.quarantine import Quarantine
-from harvest.storage.tables import DAY_US
 from harvest.venues import VENUES
-from harvest.venues.protocol import StreamOptions
 
 if TYPE_CHECKING:
-    from harvest.market import Feed
+    from collections.abc import Sequence
+
     from harvest.settings import Settings
-    from harvest.simulator.config import Endpoints, SimulatorConfig
-    from harvest.venues.protocol import ConnectionPlan, Venue
+    from harvest.simulator.config import SimulatorConfig
+    from harvest.venues.protocol import ConnectionPlan
 
 log = logging.get_logger("RUN")
 
@@ -107,158 +89,82 @@ class _Late:
 
 
 async def _run(settings: Settings, simulator: SimulatorConfig | None, console: Console | None) -> int:
+    venue = VENUES[settings.capture.venue]
     async with AsyncExitStack() as stack:
-        venue = VENUES[settings.capture.venue]
-        endpoints = None
-        if simulator is not None:
+        if simulator is None:
+            name = venue.name
+            ws_url = settings.streams.ws_url or venue.ws_url
+            rest_url = settings.rest.url or venue.rest_url
+        else:
+            name = f"simulated-{venue.name}"
             # A replay begins when all that will be subscribed is.
-            streams = tuple(
-                stream
-                for feed in FEEDS
-                for plan in _plans(venue, feed, settings, "")
-                for stream in plan.streams
-            )
+            plans = plan_connections(venue, settings, "")
+            streams = tuple(stream for feed in plans.values() for plan in feed for stream in plan.streams)
             simulator = attrs.evolve(simulator, replay_streams=streams, exit_with_parent=True)
             endpoints = await stack.enter_async_context(simulator_process(simulator))
-        rest_url = endpoints.rest_url if endpoints else settings.rest.url or venue.rest_url
+            ws_url, rest_url = endpoints.ws_url, endpoints.rest_url
         client = RestClient(rest_url, weight_per_minute=venue.weight_per_minute, settings=settings.rest)
         await stack.enter_async_context(client)
         instruments = Instruments(venue, client, settings.capture.symbols, settings.rest)
         await instruments.check_once()
-        run = await Run.begin(settings, venue, client, endpoints)
+        stored = await trio.to_thread.run_sync(look_at_stored, settings, name)
+        for damage in stored.catalog.damage:
+            log.warning(f"{damage.path}: {damage.why}; left as it is", path=str(damage.path))
+        parts = Parts(settings, venue, venue_name=name, client=client, stored=stored)
+        run = Run(settings, parts, client, instruments)
         has_replay = simulator is not None and bool(simulator.replay)
-        return await run.until_done(instruments, console, has_replay=has_replay)
-
-
-def _plans(venue: Venue, feed: Feed, settings: Settings, ws_url: str) -> list[ConnectionPlan]:
-    options = StreamOptions(settings.capture.trade_event, settings.capture.depth_interval_ms)
-    max_streams = min(settings.streams.max_streams or venue.max_streams, venue.max_streams)
-    return venue.connections(feed, settings.capture.symbols, options, ws_url=ws_url, max_streams=max_streams)
+        plans = plan_connections(venue, settings, ws_url)
+        return await run.until_done(list(plans.values()), console, has_replay=has_replay)
 
 
 class Run:
-    """One run: everything it needs, wired together once."""
+    """The root nursery of one run, and its end in stages."""
 
     def __init__(
-        self,
-        settings: Settings,
-        venue: Venue,
-        client: RestClient,
-        endpoints: Endpoints | None,
-        catalog: Catalog,
-        resume: ResumeCvd,
+        self, settings: Settings, parts: Parts, client: RestClient, instruments: Instruments
     ) -> None:
         self._settings = settings
-        self._started_s = time.monotonic()
-        name = venue.name if endpoints is None else f"simulated-{venue.name}"
-        self._venue_name = name
-        self._run_id = new_run_id(time.time_ns())
-        ws_url = endpoints.ws_url if endpoints else settings.streams.ws_url or venue.ws_url
-        self._plans = {feed: _plans(venue, feed, settings, ws_url) for feed in FEEDS}
-        self._metrics = Metrics()
-        self._lag = LagSensor()
-        id_space = venue.id_space(settings.capture.trade_event)
-        check_id_space(catalog, settings.capture.symbols, id_space)
-        self._pipeline = Pipeline(
-            venue,
-            metrics=self._metrics,
-            levels=settings.book.levels,
-            max_rows=settings.rotation.max_rows_per_file,
-            max_pending_diffs=settings.book.max_pending_diffs,
-            resume_cvd=resume,
-            symbols=settings.capture.symbols,
-            id_space=id_space,
-        )
-        directory = DataDirectory(settings.capture.output_dir)
-        self._writer = Writer(
-            directory=directory,
-            provenance=Provenance(name, self._run_id, trade_ids=id_space),
-            settings=settings.writer,
-        )
-        self._rotation = Rotation(
-            tables=self._pipeline.tables,
-            writer=self._writer,
-            settings=settings.rotation,
-            symbols=lambda: settings.capture.symbols,
-            stamps=lambda symbol: feed_ages(self._metrics, symbol),
-        )
-        quarantine = Quarantine(settings.capture.output_dir, self._run_id)
-        self._upkeep = Upkeep(
-            directory, self._pipeline, quarantine, min_free_bytes=settings.writer.min_free_bytes
-        )
-        self._status = Status(
-            metrics=self._metrics,
-            tables=self._pipeline.tables,
-            writer=self._writer,
-            rotation=self._rotation,
-            upkeep=self._upkeep,
-        )
-        self._intake = Intake(
-            self._pipeline,
-            next_seq=catalog.next_seq,
-            quarantine=quarantine,
-            max_buffered_bytes=settings.writer.max_buffered_bytes,
-            buffered_bytes=self._status.buffered_bytes,
-            want_snapshot=lambda symbol: self._backfill.want(symbol),
-        )
-        self._backfill = Backfill(
-            venue,
-            client,
-            deliver=self._intake.snapshot,
-            metrics=self._metrics,
-            book=settings.book,
-            rest=settings.rest,
-        )
-        self._health = Health(self._metrics, settings.health)
+        self._parts = parts
         self._client = client
+        self._instruments = instruments
         self._capture_scope = trio.CancelScope()
         self._drain_scope = trio.CancelScope(shield=True)
         self._writer_done = trio.Event()
         self._stopping = False
         self._aborted = False
 
-    @classmethod
-    async def begin(
-        cls, settings: Settings, venue: Venue, client: RestClient, endpoints: Endpoints | None
-    ) -> Run:
-        """Look at what the data directory holds, and prepare a run on top of it.
-
-        Raises:
-            IdSpaceError: it holds the other kind of trade ids.
-        """
-        name = venue.name if endpoints is None else f"simulated-{venue.name}"
-        catalog = await trio.to_thread.run_sync(scan, settings.capture.output_dir, name)
-        today = time.time_ns() // 1000 // DAY_US
-        resume = await trio.to_thread.run_sync(resume_cvd, catalog, settings.capture.symbols, today)
-        for damage in catalog.damage:
-            log.warning(f"{damage.path}: {damage.why}; left as it is", path=str(damage.path))
-        return cls(settings, venue, client, endpoints, catalog, resume)
-
-    async def until_done(self, instruments: Instruments, console: Console | None, *, has_replay: bool) -> int:
-        """Capture until stopped, drain, and print the summary; returns the exit code."""
-        capture = self._settings.capture
+    async def until_done(
+        self, feeds: Sequence[Sequence[ConnectionPlan]], console: Console | None, *, has_replay: bool
+    ) -> int:
+        """Capture ``feeds`` until stopped, drain, and print the summary; returns the exit code."""
+        capture, parts = self._settings.capture, self._parts
         log.info(
-            f"run {self._run_id}: {self._venue_name}, {len(capture.symbols)} symbols, to {capture.output_dir}",
-            run=self._run_id,
+            f"run {parts.run_id}: {parts.venue_name}, {len(capture.symbols)} symbols, to {capture.output_dir}",
+            run=parts.run_id,
         )
-        trio.lowlevel.add_instrument(self._lag)
+        trio.lowlevel.add_instrument(parts.lag)
         try:
             async with trio.open_nursery() as root:
                 await root.start(self._watch_signals)
                 root.start_soon(self._write)
                 try:
                     with self._capture_scope:
-                        await self._capture(instruments, console, has_replay=has_replay)
+                        await self._capture(feeds, console, has_replay=has_replay)
                 finally:
                     await self._drain()
                 root.cancel_scope.cancel()
         finally:
-            trio.lowlevel.remove_instrument(self._lag)
-        summary = self._summary()
+            trio.lowlevel.remove_instrument(parts.lag)
+        summary = parts.summary()
         summary.print(Console())
         if self._aborted:
             return EXIT_INTERRUPTED
         return EXIT_UNWRITTEN if summary.unwritten else EXIT_OK
+
+    def stop(self) -> None:
+        """End the capture; the drain follows."""
+        self._stopping = True
+        self._capture_scope.cancel()
 
     async def _watch_signals(self, task_status: trio.TaskStatus[None]) -> None:
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
@@ -275,28 +181,25 @@ class Run:
                     self._aborted = True
                     self._drain_scope.cancel()
 
-    def stop(self) -> None:
-        """End the capture; the drain follows."""
-        self._stopping = True
-        self._capture_scope.cancel()
-
     async def _write(self) -> None:
-        await self._writer.run()
+        await self._parts.writer.run()
         self._writer_done.set()
 
-    async def _capture(self, instruments: Instruments, console: Console | None, *, has_replay: bool) -> None:
-        settings = self._settings
+    async def _capture(
+        self, feeds: Sequence[Sequence[ConnectionPlan]], console: Console | None, *, has_replay: bool
+    ) -> None:
+        settings, parts = self._settings, self._parts
         async with trio.open_nursery() as nursery:
-            for feed in FEEDS:
-                nursery.start_soon(self._run_feed, feed)
-            nursery.start_soon(self._backfill.run)
-            nursery.start_soon(self._health.run)
-            nursery.start_soon(self._rotation.run)
-            nursery.start_soon(self._upkeep.run)
-            nursery.start_soon(instruments.check_until_known)
+            for plans in feeds:
+                nursery.start_soon(self._run_feed, plans)
+            nursery.start_soon(parts.backfill.run)
+            nursery.start_soon(parts.health.run)
+            nursery.start_soon(parts.rotation.run)
+            nursery.start_soon(parts.upkeep.run)
+            nursery.start_soon(self._instruments.check_until_known)
             if console is not None:
-                title = f"harvest {self._venue_name}  run {self._run_id}"
-                display = Display(console, title=title, status=self._status, health=settings.health)
+                title = f"harvest {parts.venue_name}  run {parts.run_id}"
+                display = Display(console, title=title, status=parts.status, health=settings.health)
                 nursery.start_soon(display.run)
             if has_replay:
                 nursery.start_soon(self._stop_after_replay)
@@ -305,17 +208,14 @@ class Run:
                 log.info(f"{settings.capture.run_hours:g} hours are over: ending")
                 self.stop()
 
-    async def _run_feed(self, feed: Feed) -> None:
+    async def _run_feed(self, plans: Sequence[ConnectionPlan]) -> None:
+        parts = self._parts
         await run_feed(
-            self._plans[feed],
-            intake=self._intake,
-            settings=self._settings.streams,
-            metrics=self._metrics,
-            lag=self._lag,
+            plans, intake=parts.intake, settings=self._settings.streams, metrics=parts.metrics, lag=parts.lag
         )
 
     async def _stop_after_replay(self) -> None:
-        await replay_received(self._client, self._metrics)
+        await replay_received(self._client, self._parts.metrics)
         log.info("the replay has ended, and everything of it has been received")
         self.stop()
 
@@ -324,26 +224,9 @@ class Run:
         timeout_s = self._settings.capture.drain_timeout_s
         with self._drain_scope:
             self._drain_scope.deadline = trio.current_time() + timeout_s
-            await self._rotation.drain()
-            self._writer.close()
+            await self._parts.rotation.drain()
+            self._parts.writer.close()
             await self._writer_done.wait()
-            await self._upkeep.flush()
+            await self._parts.upkeep.flush()
         if self._drain_scope.cancelled_caught and not self._aborted:
             log.error(f"the writer did not finish within {timeout_s:g}s (drain_timeout_s)")
-
-    def _summary(self) -> Summary:
-        left = self._rotation.unwritten() + self._writer.unwritten()
-        stats = self._writer.stats
-        return Summary(
-            run=self._run_id,
-            root=str(self._settings.capture.output_dir),
-            venue=self._venue_name,
-            seconds=time.monotonic() - self._started_s,
-            rows=stats.rows,
-            files=stats.files,
-            bytes=stats.bytes,
-            metrics=self._metrics,
-            unwritten=[
-                f"{u.rows:,} rows of {u.kind} {u.symbol}, seq {u.first_seq} to {u.last_seq}" for u in left
-            ],
-        )

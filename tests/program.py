@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -58,14 +59,16 @@ def rows(root: Path, kind: str, columns: Sequence[str] | None = None, **where: s
         return []
     dataset = ds.dataset(base, format="parquet", partitioning="hive")
     table = dataset.to_table()
-    found = [row for row in table.to_pylist() if all(str(row[name]) == value for name, value in where.items())]
+    found = [
+        row for row in table.to_pylist() if all(str(row[name]) == value for name, value in where.items())
+    ]
     found.sort(key=lambda row: row["seq"])
     return found if columns is None else [{name: row[name] for name in columns} for row in found]
 
 
 def chain_holes(diffs: Sequence[Mapping[str, Any]]) -> list[tuple[int, int]]:
     """Return where USD-M diffs do not continue each other: (last id before, predecessor that the next one names)."""
-    pairs = zip(diffs, diffs[1:], strict=False)
+    pairs = itertools.pairwise(diffs)
     return [
         (before["last_update_id"], after["prev_update_id"])
         for before, after in pairs

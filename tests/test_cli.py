@@ -117,7 +117,9 @@ def test_version_and_help(tmp_path):
 
 @pytest.mark.skipif(not RECORDINGS.exists(), reason="the recordings are not here")
 def test_a_replay_over_sockets_gives_the_rows_of_an_ingest(tmp_path):
-    files = [RECORDINGS / f"usdm__{symbol}_2024071{day}.gz" for symbol in ("btcusdt", "ethusdt") for day in (8, 9)]
+    files = [
+        RECORDINGS / f"usdm__{symbol}_2024071{day}.gz" for symbol in ("btcusdt", "ethusdt") for day in (8, 9)
+    ]
     done = harvest("ingest", *files, "--venue", "binance-usdm", "--data", "ingested", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     replays = [part for file in files for part in ("--replay", file)]
@@ -133,9 +135,14 @@ def test_a_replay_over_sockets_gives_the_rows_of_an_ingest(tmp_path):
                 kinds[root, kind] = [{k: v for k, v in row.items() if k not in apart} for row in found]
         for kind in ("prices", "cvd"):
             assert kinds["ingested", kind] == kinds["replayed", kind]
-        diffs = {root: [r for r in kinds[root, "depth"] if r["source"] != "rest"] for root in ("ingested", "replayed")}
+        diffs = {
+            root: [r for r in kinds[root, "depth"] if r["source"] != "rest"]
+            for root in ("ingested", "replayed")
+        }
         assert diffs["ingested"] == diffs["replayed"]
-        snapshots = [[r for r in kinds[root, "depth"] if r["source"] == "rest"] for root in ("ingested", "replayed")]
+        snapshots = [
+            [r for r in kinds[root, "depth"] if r["source"] == "rest"] for root in ("ingested", "replayed")
+        ]
         assert snapshots[0] == snapshots[1]
         # From the snapshot on, wherever it came: the z-score begins anew with it, and so is compared once both have it.
         tops = kinds["replayed", "orderbook"]

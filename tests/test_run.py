@@ -9,11 +9,14 @@ import signal
 import subprocess
 import time
 from itertools import pairwise
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.program import chain_holes, command, environment, harvest, rows
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.slow
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
@@ -114,9 +117,17 @@ def test_a_second_run_goes_on_where_the_first_one_ended(tmp_path):
         files = list((root / kind).rglob("*.parquet"))
         runs = sorted({path.name.partition("-")[0] for path in files})
         assert len(runs) == 2
-        spans = {run: [tuple(map(int, p.stem.split("-")[1:])) for p in files if p.name.startswith(run)] for run in runs}
+        spans = {
+            run: [tuple(map(int, p.stem.split("-")[1:])) for p in files if p.name.startswith(run)]
+            for run in runs
+        }
         assert max(last for _, last in spans[runs[0]]) < min(first for first, _ in spans[runs[1]])
-        assert len(stored) == len({(row["seq"], row.get("trade_id"), row.get("update_id"), row.get("last_update_id")) for row in stored})
+        assert len(stored) == len(
+            {
+                (row["seq"], row.get("trade_id"), row.get("update_id"), row.get("last_update_id"))
+                for row in stored
+            }
+        )
     for symbol in SYMBOLS:
         dates: dict[object, float] = {}
         for row in rows(root, "cvd", symbol=symbol):

@@ -7,12 +7,15 @@ is that of Cont, Kukanov and Stoikov (2014), level by level as Xu, Gould and How
 from __future__ import annotations
 
 import math
+import sys
 from collections import deque
 from decimal import Decimal
 
 UNITS = 10**8
-#: Below this a float64 product is off by less than half a unit, and rounding finds the integer meant.
-EXACT_UNITS = 2**52
+#: Below this a quantity and its product are together off by less than half a unit (up to 1/4 and 1/8), and rounding
+#: finds the integer meant; beyond it does not always.
+EXACT_UNITS = 2**51
+_GREATEST_FLOAT = int(sys.float_info.max)
 WINDOW = 300
 LEVELS = 10
 
@@ -22,7 +25,7 @@ def to_units(qty: float) -> int:
     units = round(qty * 1e8)
     if abs(units) < EXACT_UNITS:
         return units
-    return int(Decimal(repr(qty)).scaleb(8))
+    return round(Decimal(repr(qty)).scaleb(8))
 
 
 class OrderFlow:
@@ -49,8 +52,8 @@ class OrderFlow:
     ) -> tuple[float, float, float, float | None] | None:
         """Take the best ten levels after an update; returns ofi_1, ofi_5, ofi_10 and z, None for the first after a reset.
 
-        The lists are as ``Ladder.top(10)`` gives them, and become ours. z is None until ``WINDOW`` values of ofi_1 are
-        there, this one included, and where they do not vary. With x the last of n values in units, S their sum and Q
+        The lists are as ``Ladder.top`` gives them for ten levels or more, and become ours. z is None until ``WINDOW`` values
+        of ofi_1 are there, this one included, and where they do not vary (or more than float64 can say). With x the last of n values in units, S their sum and Q
         the sum of their squares, it is ``float(n*x - S) / sqrt(float(n*Q - S*S))``: the population's z-score.
         """
         known = self._known
@@ -93,7 +96,9 @@ class OrderFlow:
         if len(window) < WINDOW:
             return None
         spread = WINDOW * self._squares - self._sum * self._sum
-        return float(WINDOW * ofi_1 - self._sum) / math.sqrt(float(spread)) if spread else None
+        if not 0 < spread <= _GREATEST_FLOAT:
+            return None
+        return float(WINDOW * ofi_1 - self._sum) / math.sqrt(float(spread))
 
 
 def side_flow(px: float, qty: float, px_before: float, qty_before: float, *, is_bid: bool) -> int:
@@ -117,4 +122,4 @@ def sum_from_float(stored: float) -> int:
 
     Exact as long as the sum has at most 15 significant digits.
     """
-    return int(Decimal(repr(stored)).scaleb(8))
+    return round(Decimal(repr(stored)).scaleb(8))

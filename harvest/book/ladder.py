@@ -7,6 +7,7 @@ sorted near the touch alone, as far as the best levels are asked for.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from heapq import nlargest, nsmallest
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -102,6 +103,7 @@ class _LadderSide:
 
     def replace(self, levels: Sequence[Level]) -> None:
         self._quantities = dict(levels)
+        self._forget_removed()
         self._top_prices: list[float] = []
         self._top_quantities: list[float] = []
         self._top_low, self._top_high, self._top_is_stale = -inf, inf, True
@@ -124,7 +126,7 @@ class _LadderSide:
         if len(prices) > 2 * self._near_levels:
             self._let_far_ones_go()
         if len(quantities) > self._max_entries:
-            self._sort_near()
+            self._forget_removed()
 
     def top(self, levels: int) -> tuple[list[float], list[float]]:
         if self._top_is_stale or len(self._top_prices) != levels:
@@ -167,13 +169,18 @@ class _LadderSide:
             self._sort_near()
 
     def _sort_near(self) -> None:
-        """Forget the removed levels, and sort the others' prices anew."""
-        self._quantities = {price: qty for price, qty in self._quantities.items() if qty}
-        self._max_entries = 2 * len(self._quantities) + SPARE_ZEROS
-        self._prices = sorted(self._quantities)
+        """Find the best levels among all, and sort their prices."""
+        near = self._near_levels
+        present = [price for price, qty in self._quantities.items() if qty]
         self._low, self._high = -inf, inf
-        if len(self._prices) > self._near_levels:
-            self._let_far_ones_go()
+        if len(present) <= near:
+            self._prices = sorted(present)
+        elif self._best_is_highest:
+            self._prices = nlargest(near, present)[::-1]
+            self._low = self._prices[0]
+        else:
+            self._prices = nsmallest(near, present)
+            self._high = self._prices[-1]
 
     def _let_far_ones_go(self) -> None:
         if self._best_is_highest:
@@ -182,3 +189,7 @@ class _LadderSide:
         else:
             del self._prices[self._near_levels :]
             self._high = self._prices[-1]
+
+    def _forget_removed(self) -> None:
+        self._quantities = {price: qty for price, qty in self._quantities.items() if qty}
+        self._max_entries = 2 * len(self._quantities) + SPARE_ZEROS

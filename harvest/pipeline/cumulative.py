@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harvest.book.flow import to_units
+from harvest.book.flow import EXACT_UNITS, to_units
 from harvest.storage.kinds import CVD, PRICES, SIDES, TRADE_TYPES
 from harvest.storage.tables import Sealed
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 _SOLD = SIDES.index("sell")
 _MARKET_CODES = (TRADE_TYPES.index("MARKET"), 255)
-#: Below this, float64 holds integers exactly, and so vectors do the arithmetic.
-_EXACT = 2**52
 
 
 class CumulativeDelta:
@@ -72,7 +70,11 @@ def running_sums(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
     """Sum signed quantities exactly from ``start`` (in 1e-8); returns deltas, running sums, and the end in 1e-8."""
     units = np.rint(qty * 1e8)
-    if abs(start) + float(units.sum()) < _EXACT:
+    with np.errstate(over="ignore"):
+        # What is too large for a float64 is infinite here, and so goes the exact way.
+        greatest = abs(start) + float(units.sum())
+    # Up to this vectors are exact, too.
+    if greatest < EXACT_UNITS:
         signed = np.where(sold, -units, units).astype(np.int64)
         sums = np.cumsum(signed) + start
         return signed / 1e8, sums / 1e8, int(sums[-1]) if len(sums) else start

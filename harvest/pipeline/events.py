@@ -8,7 +8,7 @@ from harvest.venues.protocol import Acknowledgement, Refusal, ShutdownNotice
 
 
 class SnapshotWanted(msgspec.Struct, frozen=True):
-    """The book of ``symbol`` needs a snapshot; ``why`` is ``start``, ``gap`` or ``too_old``."""
+    """The book of ``symbol`` needs a snapshot; ``why`` is ``start``, ``gap``, ``too_old`` or ``malformed``."""
 
     symbol: str
     why: str

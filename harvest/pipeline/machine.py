@@ -67,7 +67,6 @@ class Pipeline:
         self._breaks = BreakRows(self.tables, metrics, self._events)
         self._trades: dict[str, TradeSeries] = {}
         self._books: dict[str, BookSeries] = {}
-        self._newest_day = 0
         for symbol in symbols or ():
             self._add_trades(symbol)
             self._add_book(symbol)
@@ -115,11 +114,13 @@ class Pipeline:
                 continue
             if message.shape == TRADE:
                 trade_series = trades.get(message.symbol) or self._add_trades(message.symbol)
-                if trade_series is not None and message.id_space == (
-                    self.id_space or self._decide(message.id_space)
-                ):
-                    data_messages += 1
-                    trade_series.take(message, seq, recv_ns, mono_ns)
+                if trade_series is None:
+                    continue
+                if message.id_space != (self.id_space or self._decide(message.id_space)):
+                    self.metrics.other_events[f"{message.id_space} trade"] += 1
+                    continue
+                data_messages += 1
+                trade_series.take(message, seq, recv_ns, mono_ns)
             elif message.shape == DIFF:
                 book_series = books.get(message.symbol) or self._add_book(message.symbol)
                 if book_series is not None:

@@ -63,6 +63,7 @@ class BookSeries:
         self._orderbook_kind = orderbook_kind
         self._pack_orderbook = orderbook_kind.packer.pack
         self._levels = (orderbook_kind.packer.size - 17) // 32
+        self._top_levels = max(self._levels, FLOW_LEVELS)
         self._tables = tables
         self._breaks = breaks
         self._events = events
@@ -73,7 +74,8 @@ class BookSeries:
         self._awaits_bridge = False
         self._interruption: tuple[str, int | None] | None = None
         self._day = -1
-        self._newest_day = -1
+        #: The newest date whose ``depth`` holds the whole book already.
+        self._book_day = -1
         self._depth: Table | None = None
         self._orderbook: Table | None = None
         self._ofi: Table | None = None
@@ -113,7 +115,9 @@ class BookSeries:
         trade_us = UNKNOWN if diff.trade_time is None else to_us(diff.trade_time)
         day = event_us // DAY_US
         if day != self._day or self._depth is None:
-            self._roll(day, event_us, seq, recv_ns)
+            self._roll(day)
+        if day > self._book_day and stats.in_sync:
+            self._store_book(day, event_us, seq, recv_ns)
         prev = diff.prev_update_id
         self._store_depth(
             (
@@ -159,6 +163,9 @@ class BookSeries:
             self.want_snapshot("too_old")
             return
         self._awaits_bridge = not pending
+        if not pending or to_us(pending[0].event_time) // DAY_US == day:
+            # With diffs of another date it would not be the whole book for whoever reads this date alone.
+            self._book_day = max(self._book_day, day)
         self.ladder.replace(snapshot.bids, snapshot.asks)
         self._book_id = last_update_id
         for diff in pending:
@@ -194,6 +201,8 @@ class BookSeries:
             reason = self._interruption[0]
         from_id, to_id = self._chain.gap
         stats.gaps += 1
+        if self._rule == "spot":
+            stats.missing_ids += to_id - from_id - 1
         found = StreamBreak(self.symbol, "orderbook", reason, from_id, to_id, stats.last_recv_ns, recv_ns)
         self._breaks.add(found, seq)
         self._pending.clear()
@@ -201,20 +210,20 @@ class BookSeries:
         stats.in_sync = False
         self.want_snapshot("gap")
 
-    def _roll(self, day: int, event_us: int, seq: int, recv_ns: int) -> None:
-        """Change to the tables of another date; a new one begins with the whole book, if there is one."""
+    def _roll(self, day: int) -> None:
+        """Change to the tables of another date."""
         tables, symbol = self._tables, self.symbol
         self._depth = tables.table(DEPTH, symbol, day)
         self._orderbook = tables.table(self._orderbook_kind, symbol, day)
         self._ofi = tables.table(OFI, symbol, day)
-        began = day > self._newest_day
-        self._day, self._newest_day = day, max(day, self._newest_day)
-        if began and self.in_sync and not self._awaits_bridge:
-            bids, asks = self.ladder.levels()
-            last_update_id = self._book_id
-            self._store_depth(
-                (event_us, UNKNOWN, UNKNOWN, last_update_id, UNKNOWN, True), bids, asks, seq, recv_ns, BOOK
-            )
+        self._day = day
+
+    def _store_book(self, day: int, event_us: int, seq: int, recv_ns: int) -> None:
+        """Begin a date with the whole book, so that it can be rebuilt alone."""
+        self._book_day = day
+        bids, asks = self.ladder.levels()
+        row = (event_us, UNKNOWN, UNKNOWN, self._book_id, UNKNOWN, True)
+        self._store_depth(row, bids, asks, seq, recv_ns, BOOK)
 
     def _store_depth(
         self,
@@ -243,7 +252,7 @@ class BookSeries:
     def _store_tops(self, event_us: int, update_id: int, seq: int, recv_ns: int) -> None:
         stats = self.stats
         suspect = not stats.in_sync
-        bid_px, bid_qty, ask_px, ask_qty = self.ladder.top(FLOW_LEVELS)
+        bid_px, bid_qty, ask_px, ask_qty = self.ladder.top(self._top_levels)
         stats.suspect_rows += suspect
         stats.crossed += bid_px[0] >= ask_px[0]
         levels, table = self._levels, self._orderbook

@@ -25,8 +25,7 @@ class Sealed:
     """Rows that nobody touches any more: packed bytes, and what is equal for whole blocks.
 
     ``marks`` holds four integers a block: first row, seq, recv_ns, source. ``bids`` and ``asks`` hold price and
-    quantity in turn, for all rows (kind ``depth`` alone). ``base_units`` is the running sum before the first row
-    (kind ``cvd`` alone, whose rows are derived from those of ``prices``), in 1e-8.
+    quantity in turn, for all rows (kind ``depth`` alone).
     """
 
     kind: Kind
@@ -40,7 +39,6 @@ class Sealed:
     marks: array[int]
     bids: array[float] | None = None
     asks: array[float] | None = None
-    base_units: int = 0
 
     @property
     def size_bytes(self) -> int:

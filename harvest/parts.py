@@ -1,0 +1,152 @@
+"""The parts of one run, made and wired together once; ``run.py`` sets them going."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import attrs
+
+from harvest.metrics import Metrics
+from harvest.nurseries.backfill import Backfill
+from harvest.nurseries.health import Health
+from harvest.nurseries.intake import Intake
+from harvest.nurseries.lag import LagSensor
+from harvest.nurseries.rotation import Rotation
+from harvest.nurseries.status import FEEDS, Status, feed_ages
+from harvest.nurseries.upkeep import Upkeep
+from harvest.nurseries.writer import Writer
+from harvest.pipeline.machine import Pipeline
+from harvest.pipeline.resume import check_id_space, resume_cvd
+from harvest.pipeline.summary import Summary
+from harvest.storage.catalog import scan
+from harvest.storage.files import DataDirectory
+from harvest.storage.layout import new_run_id
+from harvest.storage.parquet import Provenance
+from harvest.storage.quarantine import Quarantine
+from harvest.storage.tables import DAY_US
+from harvest.venues.protocol import StreamOptions
+
+if TYPE_CHECKING:
+    from harvest.market import Feed
+    from harvest.nurseries.rest import RestClient
+    from harvest.pipeline.resume import ResumeCvd
+    from harvest.settings import Settings
+    from harvest.storage.catalog import Catalog
+    from harvest.venues.protocol import ConnectionPlan, Venue
+
+
+def plan_connections(venue: Venue, settings: Settings, ws_url: str) -> dict[Feed, list[ConnectionPlan]]:
+    """Plan the connections of each feed, at ``ws_url`` and below."""
+    capture = settings.capture
+    options = StreamOptions(capture.trade_event, capture.depth_interval_ms)
+    max_streams = min(settings.streams.max_streams or venue.max_streams, venue.max_streams)
+    return {
+        feed: venue.connections(feed, capture.symbols, options, ws_url=ws_url, max_streams=max_streams)
+        for feed in FEEDS
+    }
+
+
+@attrs.frozen
+class Stored:
+    """What the data directory holds when a run begins."""
+
+    catalog: Catalog
+    resume_cvd: ResumeCvd
+
+
+def look_at_stored(settings: Settings, venue_name: str) -> Stored:
+    """Read what a run takes over. It blocks on the disk, so call it in a thread."""
+    catalog = scan(settings.capture.output_dir, venue_name)
+    today = time.time_ns() // 1000 // DAY_US
+    return Stored(catalog, resume_cvd(catalog, settings.capture.symbols, today))
+
+
+class Parts:
+    """Everything that a run is made of. ``venue_name`` is what the data lies under.
+
+    Raises:
+        IdSpaceError: the data directory holds the other kind of trade ids.
+    """
+
+    def __init__(
+        self, settings: Settings, venue: Venue, *, venue_name: str, client: RestClient, stored: Stored
+    ) -> None:
+        capture = settings.capture
+        id_space = venue.id_space(capture.trade_event)
+        check_id_space(stored.catalog, capture.symbols, id_space)
+        self.run_id = new_run_id(time.time_ns())
+        self.venue_name = venue_name
+        self._root = capture.output_dir
+        self._started_s = time.monotonic()
+        self.metrics = Metrics()
+        self.lag = LagSensor()
+        self.pipeline = Pipeline(
+            venue,
+            metrics=self.metrics,
+            levels=settings.book.levels,
+            max_rows=settings.rotation.max_rows_per_file,
+            max_pending_diffs=settings.book.max_pending_diffs,
+            resume_cvd=stored.resume_cvd,
+            symbols=capture.symbols,
+            id_space=id_space,
+        )
+        directory = DataDirectory(capture.output_dir)
+        self.writer = Writer(
+            directory=directory,
+            provenance=Provenance(venue_name, self.run_id, trade_ids=id_space),
+            settings=settings.writer,
+        )
+        self.rotation = Rotation(
+            tables=self.pipeline.tables,
+            writer=self.writer,
+            settings=settings.rotation,
+            symbols=lambda: capture.symbols,
+            stamps=lambda symbol: feed_ages(self.metrics, symbol),
+        )
+        quarantine = Quarantine(capture.output_dir, self.run_id)
+        self.upkeep = Upkeep(
+            directory, self.pipeline, quarantine, min_free_bytes=settings.writer.min_free_bytes
+        )
+        self.status = Status(
+            metrics=self.metrics,
+            tables=self.pipeline.tables,
+            writer=self.writer,
+            rotation=self.rotation,
+            upkeep=self.upkeep,
+        )
+        self.intake = Intake(
+            self.pipeline,
+            next_seq=stored.catalog.next_seq,
+            quarantine=quarantine,
+            max_buffered_bytes=settings.writer.max_buffered_bytes,
+            buffered_bytes=self.status.buffered_bytes,
+            want_snapshot=lambda symbol: self.backfill.want(symbol),
+        )
+        self.backfill = Backfill(
+            venue,
+            client,
+            deliver=self.intake.snapshot,
+            metrics=self.metrics,
+            book=settings.book,
+            rest=settings.rest,
+        )
+        self.health = Health(self.metrics, settings.health)
+
+    def summary(self) -> Summary:
+        """Account for the run as it stands now."""
+        left = self.rotation.unwritten() + self.writer.unwritten()
+        stats = self.writer.stats
+        return Summary(
+            run=self.run_id,
+            root=str(self._root),
+            venue=self.venue_name,
+            seconds=time.monotonic() - self._started_s,
+            rows=stats.rows,
+            files=stats.files,
+            bytes=stats.bytes,
+            metrics=self.metrics,
+            unwritten=[
+                f"{u.rows:,} rows of {u.kind} {u.symbol}, seq {u.first_seq} to {u.last_seq}" for u in left
+            ],
+        )
