@@ -16,7 +16,7 @@ def now_ns() -> int:
     return round(trio.current_time() * 1e9)
 
 
-@pytest.fixture()
+@pytest.fixture
 def lines():
     with structlog.testing.capture_logs() as captured:
         yield captured

@@ -61,7 +61,11 @@ def one_of_each() -> list[Sealed]:
         BREAKS: [(0, 0, 5, 6, 10, 20), (1, 1, UNKNOWN, UNKNOWN, UNKNOWN, 20), (1, 7, 5, UNKNOWN, 11, 21)],
     }
     top = (100.0, 99.0, 1.0, 2.0, 101.0, float("nan"), 3.0, 0.0)
-    rows[orderbook(2)] = [(at, 4, *top, 0), (at, 5, *top, 1), (at + 1, 6, *([float("nan")] * 2 + [0.0] * 2) * 2, 0)]
+    rows[orderbook(2)] = [
+        (at, 4, *top, 0),
+        (at, 5, *top, 1),
+        (at + 1, 6, *([float("nan")] * 2 + [0.0] * 2) * 2, 0),
+    ]
     for kind, packed in rows.items():
         table = tables.table(kind, "BTCUSDT", DAY)
         for index, row in enumerate(packed):
