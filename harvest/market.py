@@ -23,6 +23,9 @@ TRADE: Final = 0
 DIFF: Final = 1
 CONTROL: Final = 2
 
+#: The time of an event that the venue did not say.
+UNKNOWN_TIME: Final = -1
+
 #: A price level as sent: price, absolute quantity (0 removes the level).
 Level = tuple[float, float]
 
@@ -45,6 +48,8 @@ class Instrument(msgspec.Struct, frozen=True):
 
 class Trade(Protocol):
     """One trade, as a decoder gives it. Times are in milliseconds (microseconds from 10**14 on).
+
+    ``event_time`` is UNKNOWN_TIME for a trade that was fetched.
 
     ``aggressor_sold`` is the taker's side: on Binance ``m`` (the buyer was the maker).
     ``trade_type`` is None where the venue has none; anything but ``MARKET`` stays out of CVD.

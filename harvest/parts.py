@@ -12,6 +12,7 @@ from harvest.nurseries.backfill import Backfill
 from harvest.nurseries.health import Health
 from harvest.nurseries.intake import Intake
 from harvest.nurseries.lag import LagSensor
+from harvest.nurseries.missing_trades import MissingTrades
 from harvest.nurseries.rotation import Rotation
 from harvest.nurseries.status import FEEDS, Status, feed_ages
 from harvest.nurseries.upkeep import Upkeep
@@ -53,13 +54,17 @@ class Stored:
 
     catalog: Catalog
     resume_cvd: ResumeCvd
+    #: The greatest stored trade id, of the symbols that have one.
+    last_trade_ids: dict[str, int]
 
 
 def look_at_stored(settings: Settings, venue_name: str) -> Stored:
     """Read what a run takes over. It blocks on the disk, so call it in a thread."""
     catalog = scan(settings.capture.output_dir, venue_name)
     today = time.time_ns() // 1000 // DAY_US
-    return Stored(catalog, resume_cvd(catalog, settings.capture.symbols, today))
+    symbols = settings.capture.symbols
+    last_ids = {symbol: last for symbol in symbols if (last := catalog.last_trade_id(symbol)) is not None}
+    return Stored(catalog, resume_cvd(catalog, symbols, today), last_ids)
 
 
 class Parts:
@@ -122,6 +127,7 @@ class Parts:
             max_buffered_bytes=settings.writer.max_buffered_bytes,
             buffered_bytes=self.status.buffered_bytes,
             want_snapshot=lambda symbol: self.backfill.want(symbol),
+            want_trades=lambda symbol, from_id, to_id: self.missing_trades.want(symbol, from_id, to_id),
         )
         self.backfill = Backfill(
             venue,
@@ -131,6 +137,16 @@ class Parts:
             book=settings.book,
             rest=settings.rest,
         )
+        self.missing_trades = MissingTrades(
+            venue,
+            client,
+            event=capture.trade_event,
+            intake=self.intake,
+            still_missing=self.pipeline.missing_trades,
+            rest=settings.rest,
+        )
+        for symbol, last_id in stored.last_trade_ids.items():
+            self.pipeline.resume_trades(symbol, last_id)
         self.health = Health(self.metrics, settings.health)
 
     def summary(self) -> Summary:

@@ -193,6 +193,7 @@ class Run:
             for plans in feeds:
                 nursery.start_soon(self._run_feed, plans)
             nursery.start_soon(parts.backfill.run)
+            nursery.start_soon(parts.missing_trades.run)
             nursery.start_soon(parts.health.run)
             nursery.start_soon(parts.rotation.run)
             nursery.start_soon(parts.upkeep.run)

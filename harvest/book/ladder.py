@@ -1,7 +1,7 @@
 """Both sides of one order book: absolute quantities by price, and the best levels of each side.
 
-Most changed levels lie far from the touch, where nobody looks at their order: they only go into a dict. Prices are kept
-sorted near the touch alone, as far as the best levels are asked for.
+Most changed levels lie far from the touch, where nobody asks for their order: they go into a dict and no further. Near
+the touch alone prices are kept sorted.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ if TYPE_CHECKING:
 
 #: The price of a level that is not there. One object, so that equal tops compare equal in spite of it.
 ABSENT = float("nan")
-#: Prices that are sorted anew when those near the touch run out; twice as many are kept before the far ones are let go.
-NEAR_LEVELS = 128
-#: Removed levels stay as zeros until they outnumber the others by this.
-SPARE_ZEROS = 1024
+#: Levels beyond the top that are near again after the near ones ran out, or these became twice as many. With fewer the far
+#: ones are searched too often; more cost more to keep sorted.
+NEAR_LEVELS = 64
 
 
 class Ladder:
@@ -79,16 +78,15 @@ class Ladder:
 
 
 class _LadderSide:
-    """One side: quantities by price (0 where removed), and the sorted prices between ``_low`` and ``_high``."""
+    """One side: the levels from ``_low`` to ``_high`` are near, and their prices sorted; all others are far."""
 
     __slots__ = (
         "_best_is_highest",
+        "_far",
         "_high",
         "_low",
-        "_max_entries",
-        "_near_levels",
+        "_near",
         "_prices",
-        "_quantities",
         "_top_high",
         "_top_is_stale",
         "_top_low",
@@ -98,35 +96,39 @@ class _LadderSide:
 
     def __init__(self, *, best_is_highest: bool) -> None:
         self._best_is_highest = best_is_highest
-        self._near_levels = NEAR_LEVELS
         self.replace(())
 
     def replace(self, levels: Sequence[Level]) -> None:
-        self._quantities = dict(levels)
-        self._forget_removed()
+        self._near: dict[float, float] = {}
+        self._far = {price: qty for price, qty in levels if qty}
+        self._low, self._high = -inf, inf
+        #: Of the near levels, ascending.
+        self._prices: list[float] = []
         self._top_prices: list[float] = []
         self._top_quantities: list[float] = []
         self._top_low, self._top_high, self._top_is_stale = -inf, inf, True
-        self._sort_near()
+        self._bring_near(NEAR_LEVELS)
 
     def apply(self, levels: Sequence[Level]) -> None:
-        quantities, prices = self._quantities, self._prices
-        known = quantities.get
+        near, far, prices = self._near, self._far, self._prices
         low, high, top_low, top_high = self._low, self._high, self._top_low, self._top_high
         for price, qty in levels:
             if low <= price <= high:
                 if qty:
-                    if not known(price):
+                    if price not in near:
                         insort(prices, price)
-                elif known(price):
-                    del prices[bisect_left(prices, price)]
+                    near[price] = qty
+                elif price in near:
+                    del near[price], prices[bisect_left(prices, price)]
                 if top_low <= price <= top_high:
                     self._top_is_stale = True
-            quantities[price] = qty
-        if len(prices) > 2 * self._near_levels:
-            self._let_far_ones_go()
-        if len(quantities) > self._max_entries:
-            self._forget_removed()
+            elif qty:
+                far[price] = qty
+            else:
+                far.pop(price, None)
+        spare = len(prices) - len(self._top_prices)
+        if spare > 2 * NEAR_LEVELS:
+            self._let_go(spare - NEAR_LEVELS)
 
     def top(self, levels: int) -> tuple[list[float], list[float]]:
         if self._top_is_stale or len(self._top_prices) != levels:
@@ -134,62 +136,58 @@ class _LadderSide:
         return self._top_prices, self._top_quantities
 
     def best(self) -> float | None:
-        self._sort_at_least(1)
-        prices = self._prices
-        return prices[-1 if self._best_is_highest else 0] if prices else None
+        if not self._prices:
+            self._bring_near(NEAR_LEVELS)
+        return self._prices[-1 if self._best_is_highest else 0] if self._prices else None
 
     def levels(self) -> list[Level]:
-        return sorted(
-            (level for level in self._quantities.items() if level[1]), reverse=self._best_is_highest
-        )
+        return sorted([*self._near.items(), *self._far.items()], reverse=self._best_is_highest)
 
     def __len__(self) -> int:
-        return len(self._quantities) - list(self._quantities.values()).count(0.0)
+        return len(self._near) + len(self._far)
 
     def _find_top(self, levels: int) -> None:
-        self._sort_at_least(levels)
-        highest = self._best_is_highest
-        prices = self._prices[: -levels - 1 : -1] if highest else self._prices[:levels]
-        known = self._quantities
-        quantities = [known[price] for price in prices]
+        if len(self._prices) < levels:
+            self._bring_near(levels + NEAR_LEVELS)
+        prices = self._prices[: -levels - 1 : -1] if self._best_is_highest else self._prices[:levels]
+        near = self._near
+        quantities = [near[price] for price in prices]
         self._top_low, self._top_high, self._top_is_stale = -inf, inf, False
         if len(prices) < levels:
             quantities += [0.0] * (levels - len(prices))
             prices += [ABSENT] * (levels - len(prices))
-        elif highest:
+        elif self._best_is_highest:
             self._top_low = prices[-1]
         else:
             self._top_high = prices[-1]
         self._top_prices, self._top_quantities = prices, quantities
 
-    def _sort_at_least(self, levels: int) -> None:
-        """Have as many prices sorted, if there are so many."""
-        if len(self._prices) < levels and (self._low != -inf or self._high != inf):
-            self._near_levels = max(NEAR_LEVELS, 2 * levels)
-            self._sort_near()
-
-    def _sort_near(self) -> None:
-        """Find the best levels among all, and sort their prices."""
-        near = self._near_levels
-        present = [price for price, qty in self._quantities.items() if qty]
-        self._low, self._high = -inf, inf
-        if len(present) <= near:
-            self._prices = sorted(present)
-        elif self._best_is_highest:
-            self._prices = nlargest(near, present)[::-1]
-            self._low = self._prices[0]
+    def _bring_near(self, levels: int) -> None:
+        """Move the best far levels near, until there are as many near ones, or no far ones."""
+        far = self._far
+        missing = levels - len(self._prices)
+        if len(far) <= missing:
+            self._near |= far
+            far.clear()
+            self._low, self._high = -inf, inf
         else:
-            self._prices = nsmallest(near, present)
-            self._high = self._prices[-1]
+            best = nlargest(missing, far) if self._best_is_highest else nsmallest(missing, far)
+            for price in best:
+                self._near[price] = far.pop(price)
+            self._bound(best[-1])
+        self._prices = sorted(self._near)
 
-    def _let_far_ones_go(self) -> None:
+    def _let_go(self, levels: int) -> None:
+        """Move as many of the worst near levels far."""
+        prices = self._prices
+        worst = slice(levels) if self._best_is_highest else slice(len(prices) - levels, None)
+        for price in prices[worst]:
+            self._far[price] = self._near.pop(price)
+        del prices[worst]
+        self._bound(prices[0 if self._best_is_highest else -1])
+
+    def _bound(self, worst: float) -> None:
         if self._best_is_highest:
-            del self._prices[: -self._near_levels]
-            self._low = self._prices[0]
+            self._low = worst
         else:
-            del self._prices[self._near_levels :]
-            self._high = self._prices[-1]
-
-    def _forget_removed(self) -> None:
-        self._quantities = {price: qty for price, qty in self._quantities.items() if qty}
-        self._max_entries = 2 * len(self._quantities) + SPARE_ZEROS
+            self._high = worst

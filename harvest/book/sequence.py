@@ -64,19 +64,39 @@ class TradeSequence:
             del self._holes[0]
         return TradeVerdict.GAP
 
+    def resume(self, last_id: int) -> None:
+        """Begin after ``last_id``, the greatest id that is stored already; older ones count as stored."""
+        self.next_id = last_id + 1
+        self._first_id = last_id + 1
+        self._holes = []
+
+    def is_missing(self, trade_id: int) -> bool:
+        """Tell whether ``trade_id`` is in a hole that a gap left."""
+        index = bisect_right(self._holes, trade_id, key=_low) - 1
+        return trade_id >= self._first_id and index >= 0 and trade_id <= self._holes[index][1]
+
+    def missing_between(self, from_id: int, to_id: int) -> list[tuple[int, int]]:
+        """Return the holes between two ids, cut to them, as (from, to), all inclusive, ascending."""
+        cut = ((max(low, from_id), min(high, to_id)) for low, high in self.missing())
+        return [(low, high) for low, high in cut if low <= high]
+
     def missing(self) -> list[tuple[int, int]]:
         """Return the ids that are missing since the first, as (from, to), both inclusive, ascending."""
         return [(low, high) for low, high in self._holes if low >= self._first_id]
 
     def _fill(self, trade_id: int) -> TradeVerdict:
         holes = self._holes
-        index = bisect_right(holes, trade_id, key=lambda hole: hole[0]) - 1
+        index = bisect_right(holes, trade_id, key=_low) - 1
         if index < 0 or trade_id > holes[index][1]:
             return TradeVerdict.DUPLICATE
         low, high = holes[index]
         rest = [[low, trade_id - 1], [trade_id + 1, high]]
         holes[index : index + 1] = [hole for hole in rest if hole[0] <= hole[1]]
         return TradeVerdict.EARLY if trade_id < self._first_id else TradeVerdict.LATE
+
+
+def _low(hole: list[int]) -> int:
+    return hole[0]
 
 
 class ChainVerdict(IntEnum):

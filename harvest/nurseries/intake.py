@@ -10,8 +10,8 @@ import time
 from typing import TYPE_CHECKING
 
 from harvest.log import get_logger
-from harvest.pipeline.events import BreakFound, Malformed, Outcome, SnapshotWanted
-from harvest.pipeline.records import Closed, Frames, Opened, Overload, SnapshotBody
+from harvest.pipeline.events import BreakFound, Malformed, Outcome, SnapshotWanted, TradesWanted
+from harvest.pipeline.records import Closed, Frames, Opened, Overload, SnapshotBody, TradesBody, Unserved
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +31,8 @@ BLOCKS_PER_MEASURE = 64
 class Intake:
     """Stamps records with their ``seq``, in one order for all connections, and feeds them to the pipeline.
 
-    ``buffered_bytes`` says what waits in memory, ``want_snapshot`` asks for a book; both must return at once.
+    ``buffered_bytes`` says what waits in memory, ``want_snapshot`` asks for a book, ``want_trades`` for the trades
+    between two ids, both inclusive; all must return at once.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Intake:
         max_buffered_bytes: int,
         buffered_bytes: Callable[[], int],
         want_snapshot: Callable[[str], None],
+        want_trades: Callable[[str, int, int], None],
     ) -> None:
         self.next_seq = next_seq
         self._pipeline = pipeline
@@ -50,6 +52,7 @@ class Intake:
         self._max_buffered_bytes = max_buffered_bytes
         self._buffered_bytes = buffered_bytes
         self._want_snapshot = want_snapshot
+        self._want_trades = want_trades
         self._blocks = 0
         self._overloaded = False
         self._lost: dict[str, tuple[int, int]] = {}
@@ -104,6 +107,18 @@ class Intake:
         """Record the body of a REST snapshot."""
         return self._feed(SnapshotBody(self._take_seq(), time.time_ns(), time.monotonic_ns(), symbol, body))
 
+    def fetched_trades(self, symbol: str, from_id: int, to_id: int, body: bytes) -> Outcome:
+        """Record a page of trades that was fetched to close the gap ``from_id`` to ``to_id``."""
+        return self._feed(
+            TradesBody(self._take_seq(), time.time_ns(), time.monotonic_ns(), symbol, from_id, to_id, body)
+        )
+
+    def unserved(self, symbol: str, from_id: int, to_id: int, reason: str) -> Outcome:
+        """Record that what is still missing between two ids is not to be had."""
+        return self._feed(
+            Unserved(self._take_seq(), time.time_ns(), time.monotonic_ns(), symbol, from_id, to_id, reason)
+        )
+
     def _take_seq(self) -> int:
         seq = self.next_seq
         self.next_seq = seq + 1
@@ -114,6 +129,8 @@ class Intake:
         for event in outcome.events:
             if isinstance(event, SnapshotWanted):
                 self._want_snapshot(event.symbol)
+            elif isinstance(event, TradesWanted):
+                self._want_trades(event.symbol, event.from_id, event.to_id)
             elif isinstance(event, Malformed):
                 self._quarantine.add(event.recv_ns, event.connection, event.why, event.raw)
             elif isinstance(event, BreakFound):

@@ -71,10 +71,10 @@ def running_sums(
     """Sum signed quantities exactly from ``start`` (in 1e-8); returns deltas, running sums, and the end in 1e-8."""
     units = np.rint(qty * 1e8)
     with np.errstate(over="ignore"):
-        # What is too large for a float64 is infinite here, and so goes the exact way.
-        greatest = abs(start) + float(units.sum())
-    # Up to this vectors are exact, too.
-    if greatest < EXACT_UNITS:
+        # A sum that is too large for float64 is infinite here, and so goes the exact way.
+        moved = float(units.sum())
+    # Below the bound float64 and int64 hold every partial sum exactly, and so vectors do the arithmetic.
+    if abs(start) < EXACT_UNITS - moved:
         signed = np.where(sold, -units, units).astype(np.int64)
         sums = np.cumsum(signed) + start
         return signed / 1e8, sums / 1e8, int(sums[-1]) if len(sums) else start

@@ -14,6 +14,14 @@ class SnapshotWanted(msgspec.Struct, frozen=True):
     why: str
 
 
+class TradesWanted(msgspec.Struct, frozen=True):
+    """The trades ``from_id`` to ``to_id``, both inclusive, of ``symbol`` are missing, and may be had over REST."""
+
+    symbol: str
+    from_id: int
+    to_id: int
+
+
 class Malformed(msgspec.Struct, frozen=True):
     """A message that could not be decoded, kept for inspection."""
 
@@ -33,11 +41,15 @@ class BreakFound(msgspec.Struct, frozen=True):
     to_id: int | None
 
 
-Event = SnapshotWanted | Malformed | BreakFound | Acknowledgement | Refusal | ShutdownNotice
+Event = SnapshotWanted | TradesWanted | Malformed | BreakFound | Acknowledgement | Refusal | ShutdownNotice
 
 
 class Outcome(msgspec.Struct):
-    """What one record did: how many of its messages were market data, and the events in their order."""
+    """What one record did: how many of its messages were market data, and the events in their order.
+
+    ``fetched_to`` is the greatest id on a fetched page of trades, None where there was none.
+    """
 
     data_messages: int = 0
     events: list[Event] = msgspec.field(default_factory=list)
+    fetched_to: int | None = None

@@ -14,7 +14,7 @@ from harvest.pipeline.breaks import BreakRows
 from harvest.pipeline.cumulative import CumulativeDelta
 from harvest.pipeline.events import Event, Malformed, Outcome
 from harvest.pipeline.orderbook import BookSeries
-from harvest.pipeline.records import Closed, Frames, Opened, Overload, SnapshotBody
+from harvest.pipeline.records import Closed, Frames, Opened, Overload, SnapshotBody, TradesBody, Unserved
 from harvest.pipeline.trades import TradeSeries
 from harvest.storage.kinds import orderbook
 from harvest.storage.layout import is_storable
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from harvest.market import IdSpace
     from harvest.metrics import Metrics
     from harvest.pipeline.records import Record
-    from harvest.venues.protocol import Control, Venue
+    from harvest.venues.protocol import Control, TradeEvent, Venue
 
 #: Empty tables of dates this many days back are let go; a row that comes for them opens a new one.
 DAYS_KEPT = 3
@@ -73,24 +73,39 @@ class Pipeline:
 
     def feed(self, record: Record) -> Outcome:
         """Take the next record; its rows are in the tables when this returns."""
-        data_messages = 0
+        data_messages, fetched_to = 0, None
         if isinstance(record, Frames):
             data_messages = self._take_frames(record)
         elif isinstance(record, SnapshotBody):
             self._take_snapshot(record)
+        elif isinstance(record, TradesBody):
+            data_messages, fetched_to = self._take_fetched(record)
+        elif isinstance(record, Unserved):
+            self._give_up(record)
         elif isinstance(record, Opened):
             pass  # It names the connection for whoever replays; it decides no row by itself.
         elif isinstance(record, Closed | Overload):
             self._interrupt(record)
         else:
             assert_never(record)
-        outcome = Outcome(data_messages, self._events[:])
+        outcome = Outcome(data_messages, self._events[:], fetched_to)
         self._events.clear()
         return outcome
 
     def book(self, symbol: str) -> BookSeries | None:
         """Return the book of ``symbol``, if a diff or a snapshot of it was seen."""
         return self._books.get(symbol)
+
+    def resume_trades(self, symbol: str, last_id: int) -> None:
+        """Go on after the greatest trade id of ``symbol`` that earlier runs stored; call it before the first record."""
+        series = self._trades.get(symbol) or self._add_trades(symbol)
+        if series is not None:
+            series.resume(last_id)
+
+    def missing_trades(self, symbol: str, from_id: int, to_id: int) -> list[tuple[int, int]]:
+        """Return what is still missing between two trade ids, as (from, to), all inclusive, ascending."""
+        series = self._trades.get(symbol)
+        return [] if series is None else series.sequence.missing_between(from_id, to_id)
 
     def forget_before(self, day: int) -> None:
         """Let go of tables and sums of dates before ``day``; call it between two records."""
@@ -142,6 +157,24 @@ class Pipeline:
             return
         series.take_snapshot(snapshot, record.seq, record.recv_ns)
 
+    def _take_fetched(self, record: TradesBody) -> tuple[int, int | None]:
+        series = self._trades.get(record.symbol)
+        if series is None:
+            return 0, None
+        event: TradeEvent = "aggTrade" if self.id_space == "aggregate" else "trade"
+        try:
+            trades = self.venue.decode_trades(event, record.symbol, record.body)
+        except MalformedMessageError as error:
+            self._take_malformed(error, record)
+            return 0, None
+        stored = series.take_fetched(trades, record.from_id, record.to_id, record.seq, record.recv_ns)
+        return stored, trades[-1].trade_id if trades else None
+
+    def _give_up(self, record: Unserved) -> None:
+        series = self._trades.get(record.symbol)
+        if series is not None:
+            series.give_up(record.from_id, record.to_id, record.reason, record.seq, record.recv_ns)
+
     def _interrupt(self, record: Closed | Overload) -> None:
         reason = record.reason if isinstance(record, Closed) else "overload"
         if reason == "shutdown":
@@ -155,7 +188,9 @@ class Pipeline:
             if series is not None:
                 series.interrupt(reason)
 
-    def _take_malformed(self, error: MalformedMessageError, record: Frames | SnapshotBody) -> None:
+    def _take_malformed(
+        self, error: MalformedMessageError, record: Frames | SnapshotBody | TradesBody
+    ) -> None:
         self.metrics.malformed += 1
         source = record.connection if isinstance(record, Frames) else "rest"
         self._events.append(Malformed(source, record.recv_ns, error.why, error.raw))
@@ -180,7 +215,9 @@ class Pipeline:
     def _add_trades(self, symbol: str) -> TradeSeries | None:
         if not self._is_recorded(symbol):
             return None
-        series = self._trades[symbol] = TradeSeries(symbol, self.tables, self.metrics, self._breaks)
+        series = self._trades[symbol] = TradeSeries(
+            symbol, self.tables, self.metrics, self._breaks, self._events
+        )
         return series
 
     def _add_book(self, symbol: str) -> BookSeries | None:

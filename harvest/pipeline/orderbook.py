@@ -269,6 +269,9 @@ class BookSeries:
             suspect,
         )
         table.count += 1
+        if levels > FLOW_LEVELS:
+            bid_px, bid_qty = bid_px[:FLOW_LEVELS], bid_qty[:FLOW_LEVELS]
+            ask_px, ask_qty = ask_px[:FLOW_LEVELS], ask_qty[:FLOW_LEVELS]
         flow = self._flow.update(bid_px, bid_qty, ask_px, ask_qty)
         if flow is None:
             return

@@ -31,6 +31,30 @@ class SnapshotBody(msgspec.Struct, gc=False):
     body: bytes
 
 
+class TradesBody(msgspec.Struct, gc=False):
+    """The body of a REST page of trades of ``symbol``, asked for to close the gap ``from_id`` to ``to_id``, inclusive."""
+
+    seq: int
+    recv_ns: int
+    mono_ns: int
+    symbol: str
+    from_id: int
+    to_id: int
+    body: bytes
+
+
+class Unserved(msgspec.Struct, gc=False):
+    """Trades that REST did not bring either, ``from_id`` to ``to_id``, inclusive: ``not_served`` or ``refused``."""
+
+    seq: int
+    recv_ns: int
+    mono_ns: int
+    symbol: str
+    from_id: int
+    to_id: int
+    reason: str
+
+
 class Opened(msgspec.Struct, gc=False):
     """A connection is open: what is received on ``connection`` from here on belongs to ``symbols``."""
 
@@ -67,4 +91,4 @@ class Overload(msgspec.Struct, gc=False):
     lost_frames: int
 
 
-Record = Frames | SnapshotBody | Opened | Closed | Overload
+Record = Frames | SnapshotBody | TradesBody | Unserved | Opened | Closed | Overload

@@ -5,15 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harvest.book.sequence import TradeSequence, TradeVerdict
-from harvest.market import StreamBreak
+from harvest.market import UNKNOWN_TIME, StreamBreak
+from harvest.pipeline.events import TradesWanted
 from harvest.pipeline.times import MICROSECONDS_FROM
-from harvest.storage.kinds import PRICES, TRADE_TYPES, WS
+from harvest.storage.kinds import PRICES, REST, TRADE_TYPES, UNKNOWN, WS
 from harvest.storage.tables import DAY_US
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from harvest.market import Trade
     from harvest.metrics import FeedStats, Metrics
     from harvest.pipeline.breaks import BreakRows
+    from harvest.pipeline.events import Event
     from harvest.storage.tables import Table, Tables
 
 
@@ -25,13 +29,16 @@ _OTHER_TYPE = TRADE_TYPES.index("OTHER")
 class TradeSeries:
     """Rows of kind ``prices`` of one symbol; ``cvd`` follows from them when they are sealed."""
 
-    def __init__(self, symbol: str, tables: Tables, metrics: Metrics, breaks: BreakRows) -> None:
+    def __init__(
+        self, symbol: str, tables: Tables, metrics: Metrics, breaks: BreakRows, events: list[Event]
+    ) -> None:
         self.symbol = symbol
         self.stats: FeedStats = metrics.feed("trade", symbol)
         self.sequence = TradeSequence()
         self._interruption: tuple[str, int | None] | None = None
         self._tables = tables
         self._breaks = breaks
+        self._events = events
         self._table: Table | None = None
         self._day_from_us = 1
         self._day_until_us = 0
@@ -54,8 +61,34 @@ class TradeSeries:
         elif not self._accept_irregular(trade_id, seq, recv_ns):
             self.stats.last_mono_ns = mono_ns
             return
+        self._store(trade, seq, recv_ns, mono_ns, WS)
+
+    def resume(self, last_id: int) -> None:
+        """Go on after the greatest id that earlier runs stored; what is missing up to the first new one is downtime."""
+        self.sequence.resume(last_id)
+        self.interrupt("downtime")
+
+    def take_fetched(self, trades: Sequence[Trade], from_id: int, to_id: int, seq: int, recv_ns: int) -> int:
+        """Pack fetched trades that are missing between ``from_id`` and ``to_id``, both inclusive; returns how many."""
+        before = self.stats.stored
+        for trade in trades:
+            if from_id <= trade.trade_id <= to_id and self.sequence.is_missing(trade.trade_id):
+                self.sequence.accept(trade.trade_id)
+                self.stats.missing_ids -= 1
+                self._store(trade, seq, recv_ns, None, REST)
+        return self.stats.stored - before
+
+    def give_up(self, from_id: int, to_id: int, reason: str, seq: int, recv_ns: int) -> None:
+        """Record what is still missing between ``from_id`` and ``to_id``, both inclusive, as beyond reach."""
+        for low, high in self.sequence.missing_between(from_id, to_id):
+            found = StreamBreak(self.symbol, "trade", reason, low, high, None, recv_ns)
+            self._breaks.add(found, seq)
+
+    def _store(self, trade: Trade, seq: int, recv_ns: int, mono_ns: int | None, source: int) -> None:
         event_us, trade_us = trade.event_time, trade.trade_time
-        if event_us < MICROSECONDS_FROM:
+        if event_us == UNKNOWN_TIME:
+            event_us = UNKNOWN
+        elif event_us < MICROSECONDS_FROM:
             event_us *= 1000
         if trade_us < MICROSECONDS_FROM:
             trade_us *= 1000
@@ -63,13 +96,14 @@ class TradeSeries:
         if table is None or not self._day_from_us <= trade_us < self._day_until_us:
             table = self._roll(trade_us)
         if table.marked_seq != seq:
-            table.mark(seq, recv_ns, WS)
-            self.stats.last_mono_ns, self.stats.last_recv_ns = mono_ns, recv_ns
+            table.mark(seq, recv_ns, source)
+            if mono_ns is not None:
+                self.stats.last_mono_ns, self.stats.last_recv_ns = mono_ns, recv_ns
         trade_type = trade.trade_type
         table.rows += _pack(
             event_us,
             trade_us,
-            trade_id,
+            trade.trade_id,
             trade.price,
             trade.qty,
             trade.aggressor_sold,
@@ -106,4 +140,5 @@ class TradeSeries:
                 self.symbol, "trade", reason, expected, trade_id - 1, stats.last_recv_ns, recv_ns
             )
             self._breaks.add(found, seq)
+            self._events.append(TradesWanted(self.symbol, expected, trade_id - 1))
         return True

@@ -21,7 +21,7 @@ WS, REST, BOOK = range(3)
 SIDES = ("buy", "sell")
 FEEDS = ("trade", "orderbook")
 #: Why a stretch of a stream is missing (kind ``breaks``).
-REASONS = ("gap", "stall", "own_stall", "disconnect", "downtime", "overload", "malformed", "no_snapshot")
+REASONS = ("gap", "stall", "own_stall", "disconnect", "downtime", "overload", "not_served", "refused")
 
 Encoding = Literal["delta", "dictionary", "split", "plain"]
 """``delta``: DELTA_BINARY_PACKED; ``split``: BYTE_STREAM_SPLIT; ``dictionary``: few distinct values."""
@@ -90,7 +90,7 @@ PRICES = Kind(
     "prices",
     (
         SEQ,
-        _time("event_time"),
+        _time("event_time", nullable=True),
         _time("trade_time"),
         RECV,
         _id("trade_id"),
@@ -106,7 +106,7 @@ CVD = Kind(
     "cvd",
     (
         SEQ,
-        _time("event_time"),
+        _time("event_time", nullable=True),
         RECV,
         _id("trade_id"),
         Column("delta", pa.float64(), "dictionary", "d"),

@@ -6,14 +6,14 @@ Source: https://developers.binance.com/docs (spot web-socket-streams, USD-M futu
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from urllib.parse import quote
 
 import msgspec
 from msgspec import Meta
 
 from harvest.errors import MalformedMessageError, UnknownSymbolError
-from harvest.market import BookSnapshot, Feed, Instrument, Level
+from harvest.market import TRADE, UNKNOWN_TIME, BookSnapshot, Feed, IdSpace, Instrument, Level
 from harvest.venues.protocol import (
     Acknowledgement,
     ConnectionPlan,
@@ -25,6 +25,9 @@ from harvest.venues.protocol import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+
+    from harvest.market import Trade
+    from harvest.venues.protocol import TradeEvent
 
 #: Bounds that lax decoding needs: it would let NaN, infinities and integers beyond 64 bits pass.
 Id = Annotated[int, Meta(ge=0, le=2**63 - 1)]
@@ -161,6 +164,59 @@ def decode_snapshot(venue: str, body: bytes) -> BookSnapshot:
     bids: list[Level] = wire.bids
     asks: list[Level] = wire.asks
     return BookSnapshot(wire.last_update_id, bids, asks, wire.event_time, wire.trade_time)
+
+
+class RestAggTrade(msgspec.Struct, gc=False):
+    """One row of ``/aggTrades``: under our names, as the stream's are."""
+
+    shape: ClassVar[Literal[0]] = TRADE
+    id_space: ClassVar[IdSpace] = "aggregate"
+    trade_type: ClassVar[None] = None
+    trade_id: Id = msgspec.field(name="a")
+    price: Amount = msgspec.field(name="p")
+    qty: Amount = msgspec.field(name="q")
+    trade_time: WireTime = msgspec.field(name="T")
+    aggressor_sold: bool = msgspec.field(name="m")
+    symbol: str = ""
+    event_time: int = UNKNOWN_TIME
+
+
+class RestTrade(msgspec.Struct, gc=False):
+    """One row of ``/historicalTrades`` or ``/trades``. REST gives market trades alone."""
+
+    shape: ClassVar[Literal[0]] = TRADE
+    id_space: ClassVar[IdSpace] = "raw"
+    trade_id: Id = msgspec.field(name="id")
+    price: Amount
+    qty: Amount
+    trade_time: WireTime = msgspec.field(name="time")
+    aggressor_sold: bool = msgspec.field(name="isBuyerMaker")
+    symbol: str = ""
+    event_time: int = UNKNOWN_TIME
+    trade_type: str | None = None
+
+
+_agg_trades = msgspec.json.Decoder(list[RestAggTrade], strict=False)
+_trades = msgspec.json.Decoder(list[RestTrade], strict=False)
+
+
+def decode_trades(
+    venue: str, event: TradeEvent, symbol: str, body: bytes, trade_type: str | None
+) -> list[Trade]:
+    """Decode a page of aggregate or raw trades; ``trade_type`` is what REST's raw trades are, where the venue has types.
+
+    Raises:
+        MalformedMessageError: the body is not a page of trades.
+
+    Source: GET /aggTrades, /historicalTrades, /trades
+    """
+    decoder = _agg_trades if event == "aggTrade" else _trades
+    rows: list[Any] = decode_typed(decoder, venue, "a page of trades", body)
+    for row in rows:
+        row.symbol = symbol
+        if event == "trade":
+            row.trade_type = trade_type
+    return sorted(rows, key=lambda row: row.trade_id)
 
 
 class Filter(msgspec.Struct):

@@ -182,6 +182,20 @@ class BinanceSpot:
         """
         return binance.decode_snapshot(self.name, body)
 
+    def trades_request(self, event: TradeEvent, symbol: str, from_id: int) -> RestRequest | None:
+        """Ask for a page of trades by id."""
+        kind, weight = ("aggTrades", 4) if event == "aggTrade" else ("historicalTrades", 25)
+        name = binance.query_symbol(symbol)
+        return RestRequest(f"/api/v3/{kind}?symbol={name}&fromId={from_id}&limit=1000", weight)
+
+    def decode_trades(self, event: TradeEvent, symbol: str, body: bytes) -> list[Trade]:
+        """Decode the answer to ``trades_request``.
+
+        Raises:
+            MalformedMessageError: the body is not a page of trades.
+        """
+        return binance.decode_trades(self.name, event, symbol, body, None)
+
     def instruments_request(self) -> RestRequest:
         """Ask for all instruments."""
         return RestRequest("/api/v3/exchangeInfo?permissions=SPOT", 20)

@@ -204,6 +204,22 @@ class BinanceUsdm:
         """
         return binance.decode_snapshot(self.name, body)
 
+    def trades_request(self, event: TradeEvent, symbol: str, from_id: int) -> RestRequest | None:
+        """Ask for trades: aggregate ones by id (of the last 48 hours), of the raw ones the most recent thousand."""
+        name = binance.query_symbol(symbol)
+        if event == "aggTrade":
+            return RestRequest(f"/fapi/v1/aggTrades?symbol={name}&fromId={from_id}&limit=1000", 20)
+        # Raw trades by id need a key, and no credentials are taken.
+        return RestRequest(f"/fapi/v1/trades?symbol={name}&limit=1000", 5)
+
+    def decode_trades(self, event: TradeEvent, symbol: str, body: bytes) -> list[Trade]:
+        """Decode the answer to ``trades_request``.
+
+        Raises:
+            MalformedMessageError: the body is not a page of trades.
+        """
+        return binance.decode_trades(self.name, event, symbol, body, "MARKET")
+
     def instruments_request(self) -> RestRequest:
         """Ask for all instruments."""
         return RestRequest("/fapi/v1/exchangeInfo", 1)

@@ -120,6 +120,18 @@ class Venue(Protocol):
         """
         ...
 
+    def trades_request(self, event: TradeEvent, symbol: str, from_id: int) -> RestRequest | None:
+        """Ask for a page of trades from ``from_id`` on; None where the venue gives none of that id space."""
+        ...
+
+    def decode_trades(self, event: TradeEvent, symbol: str, body: bytes) -> list[Trade]:
+        """Decode the answer to ``trades_request``, ascending by id; their ``event_time`` is ``UNKNOWN_TIME``.
+
+        Raises:
+            MalformedMessageError: the body is not a page of trades.
+        """
+        ...
+
     def instruments_request(self) -> RestRequest:
         """Ask for all instruments."""
         ...
