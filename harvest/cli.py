@@ -53,6 +53,9 @@ DepthInterval = Annotated[
     str | None,
     typer.Option("--depth-interval-ms", metavar="MS", help="Interval of the depth diffs (default: 100)."),
 ]
+Connections = Annotated[
+    str | None, typer.Option(metavar="N", help="Sockets on the same streams (default: 1; 2 leave no hole).")
+]
 LogFormat = Annotated[str | None, typer.Option(metavar="FORMAT", help="human (default) or json.")]
 LogLevel = Annotated[
     str | None, typer.Option(metavar="LEVEL", help="debug, info (default), warning or error.")
@@ -126,6 +129,7 @@ def run(
     output_dir: OutputDir = None,
     trade_event: TradeEvent = None,
     depth_interval_ms: DepthInterval = None,
+    connections: Connections = None,
     hours: Hours = None,
     log_format: LogFormat = None,
     log_level: LogLevel = None,
@@ -150,6 +154,7 @@ def run(
         "--output-dir": output_dir,
         "--trade-event": trade_event,
         "--depth-interval-ms": depth_interval_ms,
+        "--connections": connections,
         "--hours": hours,
         "--log-format": log_format,
         "--log-level": log_level,
@@ -181,6 +186,7 @@ def check_config(
     output_dir: OutputDir = None,
     trade_event: TradeEvent = None,
     depth_interval_ms: DepthInterval = None,
+    connections: Connections = None,
     hours: Hours = None,
     log_format: LogFormat = None,
     log_level: LogLevel = None,
@@ -193,6 +199,7 @@ def check_config(
         "--output-dir": output_dir,
         "--trade-event": trade_event,
         "--depth-interval-ms": depth_interval_ms,
+        "--connections": connections,
         "--hours": hours,
         "--log-format": log_format,
         "--log-level": log_level,

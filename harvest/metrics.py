@@ -50,6 +50,7 @@ class ConnectionStats:
     reconnects: int = 0
     stalls: int = 0
     own_stalls: int = 0
+    handovers: int = 0
     since_mono_ns: int | None = None
 
 

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from harvest.storage.catalog import Catalog
     from harvest.venues.protocol import ConnectionPlan, Venue
 
+#: Update intervals that another connection has to fill a gap.
+PATIENCE_INTERVALS = 2
+
 
 def plan_connections(venue: Venue, settings: Settings, ws_url: str) -> dict[Feed, list[ConnectionPlan]]:
     """Plan the connections of each feed, at ``ws_url`` and below."""
@@ -95,6 +98,7 @@ class Parts:
             resume_cvd=stored.resume_cvd,
             symbols=capture.symbols,
             id_space=id_space,
+            patience_s=PATIENCE_INTERVALS * max(capture.depth_interval_ms, 100) / 1000,
         )
         directory = DataDirectory(capture.output_dir)
         self.writer = Writer(

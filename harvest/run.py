@@ -7,6 +7,7 @@ root nursery
     ├── trade nursery      one stream task a connection: connect, receive, restart
     ├── orderbook nursery  the same
     ├── backfill           REST: snapshots, under the venue's weight budget
+    ├── missing trades     REST: what a gap of trades left out, those between two runs too
     ├── health             reads the split timestamps, warns
     ├── rotation           every 60 s, or 30 s in extreme traffic: seals the buffers
     └── display            the live table, on a terminal

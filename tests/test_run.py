@@ -95,6 +95,47 @@ def test_a_stalled_orderbook_stream_does_not_disturb_the_trades(tmp_path):
         assert not any(row["bid_px_0"] >= row["ask_px_0"] for row in tops if not row["suspect"])
 
 
+def test_two_sockets_leave_no_hole_when_one_breaks_and_when_all_are_handed_over(tmp_path):
+    done = harvest(
+        *RUN,
+        *("--connections", "2", "--hours", "0.0025"),
+        *(
+            "--fault",
+            "cut trades at 2s on one",
+            "--fault",
+            "cut orderbook at 3s on one",
+            "--fault",
+            "shutdown at 5s",
+        ),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "[TRADE] connection error" in done.stderr
+    assert "[ORDERBOOK] connection error" in done.stderr
+    assert done.stderr.count("handed over to a new connection") == 4
+    root = tmp_path / "data"
+    assert rows(root, "breaks") == []
+    for symbol in SYMBOLS:
+        ids = ids_of(root, symbol)
+        assert ids == list(range(ids[0], ids[-1] + 1))
+        diffs = [row for row in rows(root, "depth", symbol=symbol) if row["source"] == "ws"]
+        assert chain_holes(diffs) == []
+        assert not any(row["suspect"] for row in rows(root, "orderbook", symbol=symbol))
+
+
+def test_one_socket_is_handed_over_without_a_hole(tmp_path):
+    done = harvest(*RUN, "--hours", "0.0022", cwd=tmp_path, HARVEST_HANDOVER_SEC="3")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("handed over to a new connection") >= 2
+    root = tmp_path / "data"
+    assert rows(root, "breaks") == []
+    for symbol in SYMBOLS:
+        ids = ids_of(root, symbol)
+        assert ids == list(range(ids[0], ids[-1] + 1))
+        diffs = [row for row in rows(root, "depth", symbol=symbol) if row["source"] == "ws"]
+        assert chain_holes(diffs) == []
+
+
 def test_a_route_that_acknowledges_and_stays_silent_is_named_as_the_suspect(tmp_path):
     done = harvest(
         *RUN, "--fault", "mute route market at 0s", "--hours", "0.0012", cwd=tmp_path, STREAM_IDLE_SEC="3"

@@ -124,6 +124,15 @@ class DepthChain:
         #: predecessor that the diff named.
         self.gap = (0, 0)
 
+    def has_gap_before(self, first_update_id: int, prev_update_id: int | None) -> bool:
+        """Tell whether something between the last diff and this one is missing; changes nothing."""
+        last = self.last_update_id
+        if last is None:
+            return False
+        if self._is_usdm:
+            return prev_update_id is not None and prev_update_id > last
+        return first_update_id > last + 1
+
     def accept(self, first_update_id: int, last_update_id: int, prev_update_id: int | None) -> ChainVerdict:
         """Judge a diff, and go on from it unless it is a DUPLICATE."""
         last = self.last_update_id

@@ -30,17 +30,21 @@ async def run_feed(
 ) -> None:
     """Keep the connections of one feed alive in a nursery of their own, until cancelled.
 
+    Each plan is carried by ``settings.connections`` sockets: the first arrival wins, and a break of one leaves no hole.
+
     Called once for trades and once for order books, so that nothing in one can wait for the other.
     """
     async with trio.open_nursery() as nursery:
         for number, plan in enumerate(plans, start=1):
-            stream = Stream(
-                plan,
-                f"{plan.feed}-{number}",
-                intake=intake,
-                settings=settings,
-                metrics=metrics,
-                lag=lag,
-                ssl_context=ssl_context,
-            )
-            nursery.start_soon(stream.run)
+            for twin in range(settings.connections):
+                name = f"{plan.feed}-{number}"
+                stream = Stream(
+                    plan,
+                    name if settings.connections == 1 else f"{name}{chr(ord('a') + twin)}",
+                    intake=intake,
+                    settings=settings,
+                    metrics=metrics,
+                    lag=lag,
+                    ssl_context=ssl_context,
+                )
+                nursery.start_soon(stream.run)

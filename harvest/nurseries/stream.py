@@ -1,11 +1,13 @@
 """One stream: a connection inside its idle watchdog, made anew for as long as it takes.
 
-The watchdog is one ``trio.move_on_after`` scope around the connection. Its deadline moves forward with each block that
-holds market data; pings, acknowledgements and refusals do not move it.
+A session is one connection. Its watchdog is one ``trio.move_on_after`` scope around it, whose deadline moves forward with
+each block that holds market data; pings, acknowledgements and refusals do not move it. The stream starts the next session
+when one has ended, or hands over to it before the venue ends it: the new one delivers, and only then the old one retires.
 """
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING
 
 import trio
@@ -19,6 +21,8 @@ from harvest.venues.protocol import Acknowledgement, Refusal, ShutdownNotice
 if TYPE_CHECKING:
     import ssl
 
+    from structlog.stdlib import BoundLogger
+
     from harvest.metrics import Metrics
     from harvest.nurseries.connection import Connection
     from harvest.nurseries.intake import Intake
@@ -29,6 +33,8 @@ if TYPE_CHECKING:
 
 #: A silence of which we stood still for more than this part ourselves is recorded as ours.
 OWN_STALL_SHARE = 0.1
+#: Connections that were opened together are handed over apart, within this part of their life.
+STAGGER_SHARE = 0.1
 
 _TAGS = {"trade": "TRADE", "orderbook": "ORDERBOOK"}
 
@@ -52,77 +58,143 @@ class Stream:
     ) -> None:
         self.plan = plan
         self.stats = metrics.connections[name] = ConnectionStats(name, plan.feed, plan.symbols)
-        self._intake = intake
-        self._settings = settings
-        self._lag = lag
-        self._ssl_context = ssl_context
-        self._log = get_logger(_TAGS[plan.feed]).bind(connection=name)
+        self.log = get_logger(_TAGS[plan.feed]).bind(connection=name)
+        self.intake = intake
+        self.settings = settings
+        self.lag = lag
+        self.ssl_context = ssl_context
+        self._sessions = 0
         self._backoff = Backoff(
             initial_s=settings.backoff_initial_s,
             max_s=settings.backoff_max_s,
             reset_s=settings.backoff_reset_s,
         )
-        # Of the connection that is open now:
-        self._watchdog = trio.CancelScope()
-        self._opened: Opened | None = None
-        self._unanswered = 0
-        self._acknowledged = trio.Event()
-        self._data_at: float | None = None
-        self._lag_before_s = 0.0
 
     async def run(self) -> None:
-        """Connect, receive, and restart, until cancelled."""
-        while True:
-            started = trio.current_time()
-            self._log.info(f"connecting: {len(self.plan.symbols)} symbols", symbols=len(self.plan.symbols))
-            reason = await self._attempt()
-            # Only time in which data came counts as stable.
-            stable_s = trio.current_time() - started if self._data_at is not None else 0.0
-            self.stats.reconnects += 1
-            wait_s = self._backoff.next_wait_s(stable_s)
-            self.stats.state = f"waiting ({reason})"
-            await trio.sleep(wait_s)
+        """Connect, receive, hand over and restart, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            session = self._start(nursery)
+            while True:
+                await first_of(session.ended, session.due)
+                if session.ended.is_set():
+                    self.stats.reconnects += 1
+                    self.stats.state = f"waiting ({session.reason})"
+                    await trio.sleep(self._backoff.next_wait_s(session.stable_s))
+                    session = self._start(nursery)
+                else:
+                    session = await self._hand_over(nursery, session)
 
-    async def _attempt(self) -> str:
-        """Make one connection and stay with it to its end; returns why it ended."""
-        self.stats.state = "connecting"
-        self._data_at = None
-        reason = "shutdown"
+    def _start(self, nursery: trio.Nursery) -> Session:
+        self._sessions += 1
+        name = self.stats.name if self._sessions == 1 else f"{self.stats.name}.{self._sessions}"
+        session = Session(self, name)
+        nursery.start_soon(session.run)
+        return session
+
+    async def _hand_over(self, nursery: trio.Nursery, old: Session) -> Session:
+        """Open another connection, and retire the old one once it delivers; returns the one that goes on."""
+        while not old.ended.is_set():
+            new = self._start(nursery)
+            await first_of(new.delivering, new.ended, old.ended)
+            if old.ended.is_set():
+                return new
+            if new.delivering.is_set():
+                self.stats.handovers += 1
+                self.log.info("handed over to a new connection; the old one retires")
+                old.retire()
+                return new
+            with trio.move_on_after(self._backoff.next_wait_s(0)):
+                await old.ended.wait()
+        return old
+
+
+async def first_of(*events: trio.Event) -> None:
+    """Return when any of the events has been set."""
+
+    async def wait(event: trio.Event) -> None:
+        await event.wait()
+        nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        for event in events:
+            nursery.start_soon(wait, event)
+
+
+class Session:
+    """One connection of a stream, from connecting to its end.
+
+    ``delivering`` is set by the first market data, ``due`` when another connection is to take over, ``ended`` at the end,
+    for ``reason``: ``stall``, ``own_stall``, ``disconnect``, ``handover`` or ``shutdown``.
+    """
+
+    def __init__(self, stream: Stream, name: str) -> None:
+        self.delivering = trio.Event()
+        self.due = trio.Event()
+        self.ended = trio.Event()
+        self.reason = "shutdown"
+        #: Seconds that it had lasted when it ended; 0 if it never delivered.
+        self.stable_s = 0.0
+        self._stream = stream
+        self._name = name
+        self._plan = stream.plan
+        self._log: BoundLogger = stream.log
+        self._settings = stream.settings
+        self._lag = stream.lag
+        self._watchdog = trio.CancelScope()
+        self._opened: Opened | None = None
+        self._unanswered = len(stream.plan.requests)
+        self._acknowledged = trio.Event()
+        self._lag_before_s = stream.lag.total_s
+
+    async def run(self) -> None:
+        """Connect, receive, and close; returns when the connection has ended."""
+        started = trio.current_time()
+        self._log.info(f"connecting: {len(self._plan.symbols)} symbols", symbols=len(self._plan.symbols))
+        if not self._stream_is_receiving():
+            self._stream.stats.state = "connecting"
         try:
             with trio.move_on_after(self._settings.idle_s) as self._watchdog:
                 self._lag.watch(self._watchdog)
-                await self._session()
-            if self._watchdog.cancelled_caught:
-                reason = self._judge_silence()
+                await self._receive()
+            if self._watchdog.cancelled_caught and self.reason != "handover":
+                self.reason = self._judge_silence()
         except ConnectionLostError as error:
-            reason = "disconnect"
+            self.reason = "disconnect"
             self._log.warning(f"connection error: {error}")
         finally:
             self._lag.unwatch(self._watchdog)
             if self._opened is not None:
-                self._intake.closed(self._opened, reason)
-                self._opened = None
-        return reason
+                self._stream.intake.closed(self._opened, self.reason)
+            if self.delivering.is_set():
+                # Only time in which data came counts as stable.
+                self.stable_s = trio.current_time() - started
+            self.ended.set()
+
+    def retire(self) -> None:
+        """Close this connection: another one delivers what it did."""
+        self.reason = "handover"
+        self._watchdog.cancel()
+
+    def _stream_is_receiving(self) -> bool:
+        return self._stream.stats.state == "receiving"
 
     def _judge_silence(self) -> str:
+        stats = self._stream.stats
         ours = self._lag.total_s - self._lag_before_s > OWN_STALL_SHARE * self._settings.idle_s
         if ours:
-            self.stats.own_stalls += 1
+            stats.own_stalls += 1
         else:
-            self.stats.stalls += 1
+            stats.stalls += 1
         cause = " (our own loop stood still meanwhile)" if ours else ""
         self._log.warning(f"no message for {self._settings.idle_s:g}s, reconnecting{cause}", own_stall=ours)
         return "own_stall" if ours else "stall"
 
-    async def _session(self) -> None:
+    async def _receive(self) -> None:
         settings = self._settings
-        self._acknowledged = trio.Event()
-        self._unanswered = len(self.plan.requests)
-        self._lag_before_s = self._lag.total_s
         async with open_connection(
-            self.plan.url,
+            self._plan.url,
             on_frames=self._take,
-            ssl_context=self._ssl_context,
+            ssl_context=self._stream.ssl_context,
             allow_insecure=settings.allow_insecure,
             connect_timeout_s=settings.connect_timeout_s,
             close_timeout_s=settings.close_timeout_s,
@@ -133,20 +205,14 @@ class Stream:
         ) as connection:
             self._open()
             # The loss is raised outside the nursery, which would wrap it in a group.
-            loss = await self._receive(connection)
+            loss = await self._receive_until_lost(connection)
         raise loss
 
-    def _open(self) -> Opened:
-        if self._opened is None:
-            self._opened = self._intake.opened(self.stats.name, self.plan.feed, self.plan.symbols)
-            self.stats.state = "open"
-            self.stats.since_mono_ns = self._opened.mono_ns
-        return self._opened
-
-    async def _receive(self, connection: Connection) -> ConnectionLostError:
+    async def _receive_until_lost(self, connection: Connection) -> ConnectionLostError:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._subscribe, connection)
             nursery.start_soon(self._expect_first_message)
+            nursery.start_soon(self._grow_old)
             try:
                 await connection.run()
             except ConnectionLostError as error:
@@ -155,7 +221,7 @@ class Stream:
 
     async def _subscribe(self, connection: Connection) -> None:
         try:
-            for request in self.plan.requests:
+            for request in self._plan.requests:
                 await connection.send(request)
         except ConnectionLostError as error:
             # ``Connection.run`` raises the same loss where it is handled.
@@ -167,29 +233,44 @@ class Stream:
         # Before the watchdog, which would restart the connection unexplained.
         patience_s = min(self._settings.first_message_s, 0.8 * self._settings.idle_s)
         await trio.sleep(patience_s)
-        if self._data_at is None:
-            streams = ", ".join(self.plan.streams[:3]) + (", …" if len(self.plan.streams) > 3 else "")
+        if not self.delivering.is_set():
+            names = self._plan.streams
+            streams = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
             self._log.warning(
-                f"acknowledged, but silent for {patience_s:g}s: {streams} on {self.plan.url}. "
+                f"acknowledged, but silent for {patience_s:g}s: {streams} on {self._plan.url}. "
                 f"Suspected: the wrong route (the venue acknowledges streams that another route carries, and never "
                 f"sends them), an unknown symbol, or one that is not trading",
-                url=self.plan.url,
-                streams=list(self.plan.streams),
+                url=self._plan.url,
+                streams=list(names),
                 suspected=["wrong route", "unknown symbol", "not trading"],
             )
+
+    async def _grow_old(self) -> None:
+        """Ask for a successor before the venue ends every connection of this age."""
+        await trio.sleep(self._settings.handover_s * random.uniform(1 - STAGGER_SHARE, 1))
+        self._log.info("this connection is old: handing over before the venue ends it")
+        self.due.set()
+
+    def _open(self) -> Opened:
+        if self._opened is None:
+            plan, stats = self._plan, self._stream.stats
+            self._opened = self._stream.intake.opened(self._name, plan.feed, plan.symbols)
+            if not self._stream_is_receiving():
+                stats.state = "open"
+            stats.since_mono_ns = self._opened.mono_ns
+        return self._opened
 
     def _take(self, frames: list[bytes], recv_ns: int, mono_ns: int) -> None:
         """Take one block; called from within the receive, so it must not wait."""
         # A server may send before the handshake's caller has run again.
-        outcome = self._intake.frames(self._open(), frames, recv_ns, mono_ns)
+        outcome = self._stream.intake.frames(self._open(), frames, recv_ns, mono_ns)
         if outcome.data_messages:
-            now = trio.current_time()
-            if self._data_at is None:
-                self._log.info(f"receiving: {len(self.plan.symbols)} symbols")
-                self.stats.state = "receiving"
-            self._data_at = now
+            if not self.delivering.is_set():
+                self._log.info(f"receiving: {len(self._plan.symbols)} symbols")
+                self._stream.stats.state = "receiving"
+                self.delivering.set()
             self._lag_before_s = self._lag.total_s
-            self._watchdog.deadline = now + self._settings.idle_s
+            self._watchdog.deadline = trio.current_time() + self._settings.idle_s
         for event in outcome.events:
             if isinstance(event, Acknowledgement):
                 self._answered()
@@ -197,7 +278,8 @@ class Stream:
                 self._log.error(f"the venue refused a request: {event.message} (code {event.code})")
                 self._answered()
             elif isinstance(event, ShutdownNotice):
-                self._log.warning("the venue announces that it will close this connection")
+                self._log.warning("the venue announces that it will close this connection: handing over")
+                self.due.set()
 
     def _answered(self) -> None:
         self._unanswered -= 1

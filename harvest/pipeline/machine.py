@@ -24,7 +24,7 @@ from harvest.venues.protocol import OtherEvent
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from harvest.market import IdSpace
+    from harvest.market import Feed, IdSpace
     from harvest.metrics import Metrics
     from harvest.pipeline.records import Record
     from harvest.venues.protocol import Control, TradeEvent, Venue
@@ -39,7 +39,8 @@ class Pipeline:
     """Decodes, sequences, maintains books, and packs rows into ``tables``.
 
     ``symbols`` are those that are recorded; None records whatever comes (a recording). ``resume_cvd(symbol, day)`` gives
-    the running sum, in 1e-8, that is stored for a date already.
+    the running sum, in 1e-8, that is stored for a date already. Where several connections bring the same stream, a gap is
+    one when none of them has filled it within ``patience_s``.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Pipeline:
         resume_cvd: Callable[[str, int], int],
         symbols: Iterable[str] | None = None,
         id_space: IdSpace | None = None,
+        patience_s: float = 0.2,
     ) -> None:
         self.venue = venue
         self.metrics = metrics
@@ -63,6 +65,7 @@ class Pipeline:
         self._symbols = None if symbols is None else frozenset(symbols)
         self._orderbook_kind = orderbook(levels)
         self._max_pending_diffs = max_pending_diffs
+        self._patience_ns = round(patience_s * 1e9)
         self._events: list[Event] = []
         self._breaks = BreakRows(self.tables, metrics, self._events)
         self._trades: dict[str, TradeSeries] = {}
@@ -83,8 +86,12 @@ class Pipeline:
         elif isinstance(record, Unserved):
             self._give_up(record)
         elif isinstance(record, Opened):
-            pass  # It names the connection for whoever replays; it decides no row by itself.
-        elif isinstance(record, Closed | Overload):
+            self._count_living(record, +1)
+        elif isinstance(record, Closed):
+            self._count_living(record, -1)
+            if record.reason != "handover":
+                self._interrupt(record)
+        elif isinstance(record, Overload):
             self._interrupt(record)
         else:
             assert_never(record)
@@ -180,13 +187,21 @@ class Pipeline:
         if reason == "shutdown":
             # What comes after is another run's.
             reason = "downtime"
-        every: Mapping[str, TradeSeries | BookSeries] = (
-            self._trades if record.feed == "trade" else self._books
-        )
+        every = self._feed_series(record.feed)
         for symbol in record.symbols:
             series = every.get(symbol)
             if series is not None:
                 series.interrupt(reason)
+
+    def _count_living(self, record: Opened | Closed, change: int) -> None:
+        every = self._feed_series(record.feed)
+        for symbol in record.symbols:
+            series = every.get(symbol)
+            if series is not None:
+                series.living = max(series.living + change, 0)
+
+    def _feed_series(self, feed: Feed) -> Mapping[str, TradeSeries | BookSeries]:
+        return self._trades if feed == "trade" else self._books
 
     def _take_malformed(
         self, error: MalformedMessageError, record: Frames | SnapshotBody | TradesBody
@@ -216,7 +231,12 @@ class Pipeline:
         if not self._is_recorded(symbol):
             return None
         series = self._trades[symbol] = TradeSeries(
-            symbol, self.tables, self.metrics, self._breaks, self._events
+            symbol,
+            tables=self.tables,
+            metrics=self.metrics,
+            breaks=self._breaks,
+            events=self._events,
+            patience_ns=self._patience_ns,
         )
         return series
 
@@ -232,5 +252,6 @@ class Pipeline:
             breaks=self._breaks,
             events=self._events,
             max_pending_diffs=self._max_pending_diffs,
+            patience_ns=self._patience_ns,
         )
         return series

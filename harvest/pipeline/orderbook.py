@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 #: Levels that the order flow looks at.
 FLOW_LEVELS = 10
+#: Diffs that wait for another connection; more than that is no matter of order any more.
+MAX_HELD = 1000
 
 _pack_depth = DEPTH.packer.pack
 _pack_ofi = OFI.packer.pack
@@ -50,6 +52,7 @@ class BookSeries:
         breaks: BreakRows,
         events: list[Event],
         max_pending_diffs: int,
+        patience_ns: int,
     ) -> None:
         self.symbol = symbol
         self.ladder = Ladder()
@@ -73,9 +76,16 @@ class BookSeries:
         #: A snapshot was applied, and no diff has followed it yet.
         self._awaits_bridge = False
         self._interruption: tuple[str, int | None] | None = None
+        #: Connections that bring this book now. Where there is another, it may bring what this one lacks.
+        self.living = 0
+        self._patience_ns = patience_ns
+        #: Diffs beyond a gap that another connection may still fill, with their receive times.
+        self._held: deque[tuple[BookDiff, int]] = deque()
         self._day = -1
-        #: The newest date whose ``depth`` holds the whole book already.
-        self._book_day = -1
+        #: Dates whose ``depth`` holds the whole book as of its last snapshot or later.
+        self._book_days: set[int] = set()
+        #: The date of that snapshot, if no diff has followed it yet.
+        self._snapshot_day: int | None = None
         self._depth: Table | None = None
         self._orderbook: Table | None = None
         self._ofi: Table | None = None
@@ -99,8 +109,27 @@ class BookSeries:
 
     def take(self, diff: BookDiff, seq: int, recv_ns: int, mono_ns: int) -> None:
         """Take one diff of the record ``seq``: its ``depth`` row, and what follows from the book."""
+        self.stats.last_mono_ns = mono_ns
+        held = self._held
+        if held and (self.living < 2 or recv_ns - held[0][1] > self._patience_ns):
+            self._release(seq)
+        has_gap = self.living > 1 and self._chain.has_gap_before(diff.first_update_id, diff.prev_update_id)
+        if has_gap and len(held) < MAX_HELD:
+            held.append((diff, recv_ns))
+            return
+        self._accept(diff, seq, recv_ns)
+        while held and not self._chain.has_gap_before(held[0][0].first_update_id, held[0][0].prev_update_id):
+            self._accept(held[0][0], seq, held.popleft()[1])
+
+    def _release(self, seq: int) -> None:
+        """Give up waiting for another connection: what is held is taken as it is."""
+        held = sorted(self._held, key=lambda one: one[0].last_update_id)
+        self._held.clear()
+        for diff, recv_ns in held:
+            self._accept(diff, seq, recv_ns)
+
+    def _accept(self, diff: BookDiff, seq: int, recv_ns: int) -> None:
         stats = self.stats
-        stats.last_mono_ns = mono_ns
         before = self._chain.last_update_id
         verdict = self._chain.accept(diff.first_update_id, diff.last_update_id, diff.prev_update_id)
         if verdict is ChainVerdict.DUPLICATE:
@@ -116,8 +145,8 @@ class BookSeries:
         day = event_us // DAY_US
         if day != self._day or self._depth is None:
             self._roll(day)
-        if day > self._book_day and stats.in_sync:
-            self._store_book(day, event_us, seq, recv_ns)
+        if stats.in_sync and day not in self._book_days:
+            self._begin_date(day, event_us, seq, recv_ns)
         prev = diff.prev_update_id
         self._store_depth(
             (
@@ -163,9 +192,10 @@ class BookSeries:
             self.want_snapshot("too_old")
             return
         self._awaits_bridge = not pending
-        if not pending or to_us(pending[0].event_time) // DAY_US == day:
-            # With diffs of another date it would not be the whole book for whoever reads this date alone.
-            self._book_day = max(self._book_day, day)
+        # With diffs of another date to apply, it is not the whole book for whoever reads its own date alone.
+        is_whole = not pending or to_us(pending[0].event_time) // DAY_US == day
+        self._book_days.clear()
+        self._snapshot_day = day if is_whole else None
         self.ladder.replace(snapshot.bids, snapshot.asks)
         self._book_id = last_update_id
         for diff in pending:
@@ -218,9 +248,14 @@ class BookSeries:
         self._ofi = tables.table(OFI, symbol, day)
         self._day = day
 
-    def _store_book(self, day: int, event_us: int, seq: int, recv_ns: int) -> None:
+    def _begin_date(self, day: int, event_us: int, seq: int, recv_ns: int) -> None:
         """Begin a date with the whole book, so that it can be rebuilt alone."""
-        self._book_day = day
+        self._book_days.add(day)
+        has_snapshot = day == self._snapshot_day
+        self._snapshot_day = None
+        if has_snapshot:
+            # The venue's own stands right before this diff.
+            return
         bids, asks = self.ladder.levels()
         row = (event_us, UNKNOWN, UNKNOWN, self._book_id, UNKNOWN, True)
         self._store_depth(row, bids, asks, seq, recv_ns, BOOK)

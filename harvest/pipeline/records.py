@@ -67,7 +67,7 @@ class Opened(msgspec.Struct, gc=False):
 
 
 class Closed(msgspec.Struct, gc=False):
-    """A connection has ended. ``reason`` is ``stall``, ``disconnect``, ``own_stall`` or ``shutdown``."""
+    """A connection has ended. ``reason`` is ``stall``, ``disconnect``, ``own_stall``, ``handover`` or ``shutdown``."""
 
     seq: int
     recv_ns: int

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from harvest.book.sequence import TradeSequence, TradeVerdict
 from harvest.market import UNKNOWN_TIME, StreamBreak
@@ -30,12 +33,24 @@ class TradeSeries:
     """Rows of kind ``prices`` of one symbol; ``cvd`` follows from them when they are sealed."""
 
     def __init__(
-        self, symbol: str, tables: Tables, metrics: Metrics, breaks: BreakRows, events: list[Event]
+        self,
+        symbol: str,
+        *,
+        tables: Tables,
+        metrics: Metrics,
+        breaks: BreakRows,
+        events: list[Event],
+        patience_ns: int,
     ) -> None:
         self.symbol = symbol
         self.stats: FeedStats = metrics.feed("trade", symbol)
         self.sequence = TradeSequence()
         self._interruption: tuple[str, int | None] | None = None
+        #: Connections that bring these trades now. Where there is another, it may bring what this one lacks.
+        self.living = 0
+        self._patience_ns = patience_ns
+        #: Gaps that another connection may still fill: the break as found, and when it is to be believed.
+        self._doubtful: deque[tuple[StreamBreak, int]] = deque()
         self._tables = tables
         self._breaks = breaks
         self._events = events
@@ -54,6 +69,8 @@ class TradeSeries:
 
     def take(self, trade: Trade, seq: int, recv_ns: int, mono_ns: int) -> None:
         """Pack one trade of the record ``seq``, unless its id is stored already."""
+        if self._doubtful:
+            self._record_believed(seq, recv_ns)
         trade_id = trade.trade_id
         sequence = self.sequence
         if trade_id == sequence.next_id:
@@ -134,11 +151,29 @@ class TradeSeries:
             reason = "gap"
             if self._interruption is not None and self._interruption[1] == expected:
                 reason = self._interruption[0]
-            stats.gaps += 1
             stats.missing_ids += trade_id - expected
             found = StreamBreak(
                 self.symbol, "trade", reason, expected, trade_id - 1, stats.last_recv_ns, recv_ns
             )
-            self._breaks.add(found, seq)
-            self._events.append(TradesWanted(self.symbol, expected, trade_id - 1))
+            if self.living > 1:
+                self._doubtful.append((found, recv_ns + self._patience_ns))
+            else:
+                self._record(found, seq)
         return True
+
+    def _record_believed(self, seq: int, recv_ns: int) -> None:
+        """Record the doubtful gaps that nobody has filled in time, as far as they are still there."""
+        doubtful = self._doubtful
+        while doubtful and (self.living < 2 or recv_ns >= doubtful[0][1]):
+            found, _ = doubtful.popleft()
+            assert found.from_id is not None
+            assert found.to_id is not None
+            for low, high in self.sequence.missing_between(found.from_id, found.to_id):
+                self._record(msgspec.structs.replace(found, from_id=low, to_id=high), seq)
+
+    def _record(self, found: StreamBreak, seq: int) -> None:
+        assert found.from_id is not None
+        assert found.to_id is not None
+        self.stats.gaps += 1
+        self._breaks.add(found, seq)
+        self._events.append(TradesWanted(self.symbol, found.from_id, found.to_id))

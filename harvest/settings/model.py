@@ -126,6 +126,20 @@ class StreamSettings:
         "HARVEST_FIRST_MESSAGE_SEC",
         "a stream acknowledged, but silent for this long: the log names the cause it suspects",
     )
+    handover_s: float = _duration(
+        82_800.0,
+        "HARVEST_HANDOVER_SEC",
+        "a connection of this age is handed over to a new one; Binance ends them after 24 hours",
+    )
+    connections: int = _setting(
+        1,
+        "HARVEST_CONNECTIONS",
+        "sockets on the same streams; with 2 a break of one leaves no hole",
+        unit="sockets",
+        min=1,
+        max=8,
+        flag="--connections",
+    )
     max_streams: int | None = _setting(
         None,
         "HARVEST_MAX_STREAMS",

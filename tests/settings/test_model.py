@@ -50,6 +50,7 @@ def test_the_flags_are_those_of_the_command_line() -> None:
         "--hours",
         "--trade-event",
         "--depth-interval-ms",
+        "--connections",
         "--log-format",
         "--log-level",
     }

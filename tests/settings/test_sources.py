@@ -145,8 +145,8 @@ def test_a_byte_order_mark_is_no_part_of_the_file(asker: Asker) -> None:
             '[streams]\n"a\\nb" = 1\n',
             "settings.toml:2: unknown key a\\nb in [streams]. Keys of [streams] are idle_s, backoff_reset_s, "
             "backoff_initial_s, backoff_max_s, ping_interval_s, ping_timeout_s, connect_timeout_s, "
-            "close_timeout_s, first_message_s, max_streams, max_message_bytes, receive_bytes, ws_url, "
-            "allow_insecure.",
+            "close_timeout_s, first_message_s, handover_s, connections, max_streams, max_message_bytes, "
+            "receive_bytes, ws_url, allow_insecure.",
         ),
     ],
 )
