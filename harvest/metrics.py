@@ -24,6 +24,8 @@ class FeedStats:
     last_mono_ns: int | None = None
     #: UTC receive time of the same block.
     last_recv_ns: int | None = None
+    #: Monotonic clock when the venue last confirmed that there is nothing new.
+    quiet_mono_ns: int | None = None
     #: Messages that became rows.
     stored: int = 0
     duplicates: int = 0

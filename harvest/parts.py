@@ -13,6 +13,7 @@ from harvest.nurseries.health import Health
 from harvest.nurseries.intake import Intake
 from harvest.nurseries.lag import LagSensor
 from harvest.nurseries.missing_trades import MissingTrades
+from harvest.nurseries.probe import Prober
 from harvest.nurseries.rotation import Rotation
 from harvest.nurseries.status import FEEDS, Status, feed_ages
 from harvest.nurseries.upkeep import Upkeep
@@ -149,6 +150,7 @@ class Parts:
             still_missing=self.pipeline.missing_trades,
             rest=settings.rest,
         )
+        self.prober = Prober(venue, client, self.pipeline, capture.trade_event)
         for symbol, last_id in stored.last_trade_ids.items():
             self.pipeline.resume_trades(symbol, last_id)
         self.health = Health(self.metrics, settings.health)

@@ -213,7 +213,12 @@ class Run:
     async def _run_feed(self, plans: Sequence[ConnectionPlan]) -> None:
         parts = self._parts
         await run_feed(
-            plans, intake=parts.intake, settings=self._settings.streams, metrics=parts.metrics, lag=parts.lag
+            plans,
+            intake=parts.intake,
+            settings=self._settings.streams,
+            metrics=parts.metrics,
+            lag=parts.lag,
+            prober=parts.prober,
         )
 
     async def _stop_after_replay(self) -> None:

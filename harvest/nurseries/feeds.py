@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from harvest.metrics import Metrics
     from harvest.nurseries.intake import Intake
     from harvest.nurseries.lag import LagSensor
+    from harvest.nurseries.probe import Prober
     from harvest.settings import StreamSettings
     from harvest.venues.protocol import ConnectionPlan
 
@@ -26,6 +27,7 @@ async def run_feed(
     settings: StreamSettings,
     metrics: Metrics,
     lag: LagSensor,
+    prober: Prober | None = None,
     ssl_context: ssl.SSLContext | None = None,
 ) -> None:
     """Keep the connections of one feed alive in a nursery of their own, until cancelled.
@@ -45,6 +47,7 @@ async def run_feed(
                     settings=settings,
                     metrics=metrics,
                     lag=lag,
+                    prober=prober,
                     ssl_context=ssl_context,
                 )
                 nursery.start_soon(stream.run)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from harvest.market import Feed
-    from harvest.metrics import Metrics
+    from harvest.metrics import FeedStats, Metrics
     from harvest.settings import HealthSettings
 
 _LOGS = {"trade": get_logger("HEALTH", "TRADE"), "orderbook": get_logger("HEALTH", "OB")}
@@ -51,7 +51,14 @@ class Health:
             timeout_s = self._settings.trade_timeout_s if is_trade else self._settings.orderbook_timeout_s
             since_ns = self._started_ns if stats.last_mono_ns is None else stats.last_mono_ns
             silent_s = (now_ns - since_ns) / 1e9
-            if silent_s > timeout_s:
+            if silent_s > timeout_s and self._is_confirmed_quiet(stats, since_ns, now_ns, timeout_s):
+                self.silent.discard(key)
+                _LOGS[feed].info(
+                    f"{symbol} {feed} stream silent for {silent_s:.1f}s: quiet, confirmed by the venue",
+                    symbol=symbol,
+                    silent_s=round(silent_s, 1),
+                )
+            elif silent_s > timeout_s:
                 self.silent.add(key)
                 _LOGS[feed].warning(
                     f"{symbol} {feed} stream silent for {silent_s:.1f}s",
@@ -61,3 +68,8 @@ class Health:
             elif key in self.silent:
                 self.silent.discard(key)
                 _LOGS[feed].info(f"{symbol} {feed} stream is back", symbol=symbol)
+
+    @staticmethod
+    def _is_confirmed_quiet(stats: FeedStats, since_ns: int, now_ns: int, timeout_s: float) -> bool:
+        quiet_ns = stats.quiet_mono_ns
+        return quiet_ns is not None and quiet_ns > since_ns and now_ns - quiet_ns <= timeout_s * 1e9

@@ -16,6 +16,7 @@ from harvest.log import get_logger
 from harvest.metrics import ConnectionStats
 from harvest.nurseries.backoff import Backoff
 from harvest.nurseries.connection import ConnectionLostError, open_connection
+from harvest.nurseries.silence import Silence
 from harvest.venues.protocol import Acknowledgement, Refusal, ShutdownNotice
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from harvest.nurseries.connection import Connection
     from harvest.nurseries.intake import Intake
     from harvest.nurseries.lag import LagSensor
+    from harvest.nurseries.probe import Prober
     from harvest.pipeline.records import Opened
     from harvest.settings import StreamSettings
     from harvest.venues.protocol import ConnectionPlan
@@ -42,7 +44,8 @@ _TAGS = {"trade": "TRADE", "orderbook": "ORDERBOOK"}
 class Stream:
     """Keeps one planned connection alive. ``run`` it in a nursery; it ends only when cancelled.
 
-    Errors of the network and of the venue are handled here. Anything else (a decoder's bug) goes through.
+    Errors of the network and of the venue are handled here. Anything else (a decoder's bug) goes through. With a
+    ``prober`` the venue is asked about what is silent, before the watchdog judges it.
     """
 
     def __init__(
@@ -54,9 +57,12 @@ class Stream:
         settings: StreamSettings,
         metrics: Metrics,
         lag: LagSensor,
+        prober: Prober | None = None,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self.plan = plan
+        self.metrics = metrics
+        self.prober = prober
         self.stats = metrics.connections[name] = ConnectionStats(name, plan.feed, plan.symbols)
         self.log = get_logger(_TAGS[plan.feed]).bind(connection=name)
         self.intake = intake
@@ -145,6 +151,11 @@ class Session:
         self._unanswered = len(stream.plan.requests)
         self._acknowledged = trio.Event()
         self._lag_before_s = stream.lag.total_s
+        self._gave_up = False
+        #: UTC nanoseconds when the connection was open.
+        self.opened_ns = 0
+        #: Trio's clock at the last market data, or when the connection was open.
+        self._data_at = trio.current_time()
 
     async def run(self) -> None:
         """Connect, receive, and close; returns when the connection has ended."""
@@ -175,11 +186,27 @@ class Session:
         self.reason = "handover"
         self._watchdog.cancel()
 
+    def silent_for_s(self) -> float:
+        """Return the seconds since the last market data, or since the connection was opened."""
+        return trio.current_time() - self._data_at
+
+    def stay(self) -> None:
+        """Move the deadline on by one idle period: the venue has nothing new."""
+        self._watchdog.deadline = trio.current_time() + self._settings.idle_s
+
+    def give_up(self) -> None:
+        """End this connection: part of it is dead."""
+        self._gave_up = True
+        self._watchdog.cancel()
+
     def _stream_is_receiving(self) -> bool:
         return self._stream.stats.state == "receiving"
 
     def _judge_silence(self) -> str:
         stats = self._stream.stats
+        if self._gave_up:
+            stats.stalls += 1
+            return "stall"
         ours = self._lag.total_s - self._lag_before_s > OWN_STALL_SHARE * self._settings.idle_s
         if ours:
             stats.own_stalls += 1
@@ -213,6 +240,16 @@ class Session:
             nursery.start_soon(self._subscribe, connection)
             nursery.start_soon(self._expect_first_message)
             nursery.start_soon(self._grow_old)
+            if self._stream.prober is not None:
+                silence = Silence(
+                    self._plan,
+                    self,
+                    idle_s=self._settings.idle_s,
+                    prober=self._stream.prober,
+                    metrics=self._stream.metrics,
+                    log=self._log,
+                )
+                nursery.start_soon(silence.watch, connection)
             try:
                 await connection.run()
             except ConnectionLostError as error:
@@ -255,6 +292,8 @@ class Session:
         if self._opened is None:
             plan, stats = self._plan, self._stream.stats
             self._opened = self._stream.intake.opened(self._name, plan.feed, plan.symbols)
+            self._data_at = trio.current_time()
+            self.opened_ns = self._opened.recv_ns
             if not self._stream_is_receiving():
                 stats.state = "open"
             stats.since_mono_ns = self._opened.mono_ns
@@ -270,7 +309,8 @@ class Session:
                 self._stream.stats.state = "receiving"
                 self.delivering.set()
             self._lag_before_s = self._lag.total_s
-            self._watchdog.deadline = trio.current_time() + self._settings.idle_s
+            self._data_at = trio.current_time()
+            self._watchdog.deadline = self._data_at + self._settings.idle_s
         for event in outcome.events:
             if isinstance(event, Acknowledgement):
                 self._answered()

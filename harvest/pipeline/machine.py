@@ -19,7 +19,7 @@ from harvest.pipeline.trades import TradeSeries
 from harvest.storage.kinds import orderbook
 from harvest.storage.layout import is_storable
 from harvest.storage.tables import Tables
-from harvest.venues.protocol import OtherEvent
+from harvest.venues.protocol import Acknowledgement, Refusal, ShutdownNotice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -108,6 +108,16 @@ class Pipeline:
         series = self._trades.get(symbol) or self._add_trades(symbol)
         if series is not None:
             series.resume(last_id)
+
+    def last_trade_id(self, symbol: str) -> int | None:
+        """Return the greatest trade id of ``symbol`` that was seen, None before the first."""
+        series = self._trades.get(symbol)
+        return None if series is None or series.sequence.next_id is None else series.sequence.next_id - 1
+
+    def last_update_id(self, symbol: str) -> int | None:
+        """Return the last update id of the diffs of ``symbol``, None before the first."""
+        series = self._books.get(symbol)
+        return None if series is None else series.last_update_id
 
     def missing_trades(self, symbol: str, from_id: int, to_id: int) -> list[tuple[int, int]]:
         """Return what is still missing between two trade ids, as (from, to), all inclusive, ascending."""
@@ -211,11 +221,12 @@ class Pipeline:
         self._events.append(Malformed(source, record.recv_ns, error.why, error.raw))
 
     def _take_control(self, message: Control) -> None:
-        if isinstance(message, OtherEvent):
+        if isinstance(message, Acknowledgement | Refusal | ShutdownNotice):
+            self._events.append(message)
+        else:
+            # OtherEvent, or whatever a venue's decoder gives in its place for speed.
             counter = self.metrics.other_events if message.known else self.metrics.unknown_events
             counter[message.name] += 1
-        else:
-            self._events.append(message)
 
     def _decide(self, id_space: IdSpace) -> IdSpace:
         self.id_space = id_space

@@ -91,6 +91,11 @@ class BookSeries:
         self._ofi: Table | None = None
 
     @property
+    def last_update_id(self) -> int | None:
+        """The last id of the diffs, None before the first."""
+        return self._chain.last_update_id
+
+    @property
     def in_sync(self) -> bool:
         """Tell whether the book agrees with the venue's, as far as ids can tell."""
         return self.stats.in_sync

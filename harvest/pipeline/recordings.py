@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
-_STREAM = re.compile(rb'^\{"stream":"([^"@]+)@([A-Za-z]+)')
+#: The collector writes frames as received, and so each field where the venue puts it; others put blanks between.
+_STREAM = re.compile(rb'\{\s*"stream"\s*:\s*"([^"@]+)@([A-Za-z]+)')
+_SNAPSHOT = re.compile(rb'\{\s*"lastUpdateId"')
 #: How far to look for the symbols of a file.
 SCAN_LINES = 2_000
 _STAMP_DIGITS = 19
@@ -115,8 +117,7 @@ def read(file: BinaryIO) -> Iterator[Line]:
                 why = "the last line is torn"
             elif not frame.isascii():
                 why = _not_utf8(frame)
-            # The collector writes frames as received, and so each field where the venue puts it.
-            yield Line(number, int(stamp), frame, frame.startswith(b'{"lastUpdateId"'), why)
+            yield Line(number, int(stamp), frame, _SNAPSHOT.match(frame) is not None, why)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         yield Line(number + 1, 0, b"", why=f"the file is damaged from here on ({error})")
 

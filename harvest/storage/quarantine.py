@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: Bytes of messages kept a run; what a broken venue sends beyond that is counted alone.
+#: Size of the lines kept a run; what a broken venue sends beyond that is counted alone.
 MAX_KEPT_BYTES = 16 * 2**20
 
 
@@ -31,13 +31,16 @@ class Quarantine:
         self.seen += 1
         if self.kept_bytes + len(raw) > MAX_KEPT_BYTES:
             return
-        self.kept_bytes += len(raw)
         facts: dict[str, object] = {"recv_ns": recv_ns, "connection": connection, "why": why}
         try:
             facts["text"] = raw.decode()
         except UnicodeDecodeError:
             facts["base64"] = base64.b64encode(raw).decode()
-        self._lines.append(json.dumps(facts, ensure_ascii=False))
+        line = json.dumps(facts, ensure_ascii=False)
+        # The facts count, too: a message may be empty.
+        if self.kept_bytes + len(line) <= MAX_KEPT_BYTES:
+            self.kept_bytes += len(line)
+            self._lines.append(line)
 
     def flush(self) -> None:
         """Append what was gathered to the file; it blocks on the disk, so call it in a thread.

@@ -61,6 +61,12 @@ def requests(method: str, streams: Sequence[str], first_id: int = 1) -> Iterable
         yield msgspec.json.encode({"method": method, "params": params, "id": number}).decode()
 
 
+def resubscription(streams: Sequence[str], first_id: int) -> list[str]:
+    """Make the requests that unsubscribe from ``streams`` and subscribe to them again, with ascending ids."""
+    leave = list(requests("UNSUBSCRIBE", streams, first_id))
+    return leave + list(requests("SUBSCRIBE", streams, first_id + len(leave)))
+
+
 class Envelope(msgspec.Struct, gc=False):
     """The part of any answer that says what it is. Everything is optional, unknown fields are skipped."""
 

@@ -188,6 +188,15 @@ class BinanceSpot:
         name = binance.query_symbol(symbol)
         return RestRequest(f"/api/v3/{kind}?symbol={name}&fromId={from_id}&limit=1000", weight)
 
+    def latest_trade_request(self, event: TradeEvent, symbol: str) -> RestRequest:
+        """Ask for the newest trade."""
+        kind, weight = ("aggTrades", 4) if event == "aggTrade" else ("trades", 25)
+        return RestRequest(f"/api/v3/{kind}?symbol={binance.query_symbol(symbol)}&limit=1", weight)
+
+    def resubscription(self, streams: Sequence[str], first_id: int) -> list[str]:
+        """Make the requests that unsubscribe from streams and subscribe to them again."""
+        return binance.resubscription(streams, first_id)
+
     def decode_trades(self, event: TradeEvent, symbol: str, body: bytes) -> list[Trade]:
         """Decode the answer to ``trades_request``.
 

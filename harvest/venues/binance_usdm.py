@@ -212,6 +212,15 @@ class BinanceUsdm:
         # Raw trades by id need a key, and no credentials are taken.
         return RestRequest(f"/fapi/v1/trades?symbol={name}&limit=1000", 5)
 
+    def latest_trade_request(self, event: TradeEvent, symbol: str) -> RestRequest:
+        """Ask for the newest trade."""
+        kind, weight = ("aggTrades", 20) if event == "aggTrade" else ("trades", 5)
+        return RestRequest(f"/fapi/v1/{kind}?symbol={binance.query_symbol(symbol)}&limit=1", weight)
+
+    def resubscription(self, streams: Sequence[str], first_id: int) -> list[str]:
+        """Make the requests that unsubscribe from streams and subscribe to them again."""
+        return binance.resubscription(streams, first_id)
+
     def decode_trades(self, event: TradeEvent, symbol: str, body: bytes) -> list[Trade]:
         """Decode the answer to ``trades_request``.
 

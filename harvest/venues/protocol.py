@@ -124,6 +124,14 @@ class Venue(Protocol):
         """Ask for a page of trades from ``from_id`` on; None where the venue gives none of that id space."""
         ...
 
+    def latest_trade_request(self, event: TradeEvent, symbol: str) -> RestRequest:
+        """Ask for the newest trade; ``decode_trades`` decodes the answer."""
+        ...
+
+    def resubscription(self, streams: Sequence[str], first_id: int) -> list[str]:
+        """Make the requests that unsubscribe from streams and subscribe to them again, on a living connection."""
+        ...
+
     def decode_trades(self, event: TradeEvent, symbol: str, body: bytes) -> list[Trade]:
         """Decode the answer to ``trades_request``, ascending by id; their ``event_time`` is ``UNKNOWN_TIME``.
 

@@ -1,0 +1,176 @@
+"""Watches the silence of one session: asks the venue in time, confirms what is quiet, subscribes anew to what is dead.
+
+The watchdog alone would kill every quiet stream, and would never see one symbol stall while others flow. So, before the
+deadline passes, the venue is asked about the symbols that are silent.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+
+from harvest.nurseries.connection import ConnectionLostError
+from harvest.nurseries.probe import Answer, Verdict
+
+if TYPE_CHECKING:
+    from structlog.stdlib import BoundLogger
+
+    from harvest.metrics import Metrics
+    from harvest.nurseries.connection import Connection
+    from harvest.nurseries.probe import Prober
+    from harvest.venues.protocol import ConnectionPlan
+
+#: Silence of this part of the idle time is asked about.
+ASK_AFTER = 0.8
+#: An answer must be there before the deadline.
+ANSWER_WITHIN = 0.15
+#: So often within the idle time is looked for silent symbols,
+LOOKS = 40
+#: and so many are asked about at once: five hundred quiet symbols must not use up the weight of the address.
+ASKED_AT_ONCE = 3
+
+
+class Watched(Protocol):
+    """What of a session is watched."""
+
+    opened_ns: int
+
+    def silent_for_s(self) -> float:
+        """Return the seconds since the last market data of any symbol."""
+        ...
+
+    def stay(self) -> None:
+        """Move the deadline on by one idle period."""
+        ...
+
+    def give_up(self) -> None:
+        """End the session as a stall."""
+        ...
+
+
+class Silence:
+    """The silence of the symbols of one session."""
+
+    def __init__(
+        self,
+        plan: ConnectionPlan,
+        session: Watched,
+        *,
+        idle_s: float,
+        prober: Prober,
+        metrics: Metrics,
+        log: BoundLogger,
+    ) -> None:
+        self._plan = plan
+        self._session = session
+        self._idle_s = idle_s
+        self._prober = prober
+        self._stats = {symbol: metrics.feed(plan.feed, symbol) for symbol in plan.symbols}
+        self._streams = dict(zip(plan.symbols, plan.streams, strict=True))
+        self._log = log
+        self._begun = trio.current_time()
+        #: When a symbol need not be asked about before.
+        self._settled_until: dict[str, float] = {}
+        #: Symbols subscribed anew: the newest id that the venue had then, and when that was.
+        self._resubscribed: dict[str, tuple[int, float]] = {}
+        self._next_request_id = len(plan.requests) + 1
+
+    async def watch(self, connection: Connection) -> None:
+        """Ask and act, until cancelled."""
+        try:
+            while True:
+                await trio.sleep(self._idle_s / LOOKS)
+                silent = self._silent_symbols()
+                if not silent:
+                    continue
+                if self._session.silent_for_s() >= ASK_AFTER * self._idle_s:
+                    await self._judge_all(connection, silent)
+                else:
+                    await self._judge_some(connection, silent)
+        except ConnectionLostError as error:
+            # ``Connection.run`` raises the same loss where it is handled.
+            self._log.debug(f"lost while subscribing anew: {error}")
+
+    def _silent_symbols(self) -> list[str]:
+        """Return the symbols to ask about, those first that moved last: they are the likeliest to be dead."""
+        now, now_ns = trio.current_time(), self._prober.clock_ns()
+        silent = []
+        for symbol, stats in self._stats.items():
+            moved_at = self._begun
+            if stats.last_mono_ns is not None:
+                moved_at = max(moved_at, now - (now_ns - stats.last_mono_ns) / 1e9)
+            if symbol in self._resubscribed and moved_at > self._resubscribed[symbol][1]:
+                del self._resubscribed[symbol]
+                self._settled_until.pop(symbol, None)
+            if now >= max(moved_at + ASK_AFTER * self._idle_s, self._settled_until.get(symbol, 0.0)):
+                silent.append((moved_at, symbol))
+        return [symbol for _, symbol in sorted(silent, reverse=True)]
+
+    async def _judge_all(self, connection: Connection, silent: list[str]) -> None:
+        """Nothing comes at all: quiet if the venue has nothing new for any symbol asked about, else dead."""
+        verdicts = await self._ask(silent[:ASKED_AT_ONCE])
+        if self._session.silent_for_s() < ASK_AFTER * self._idle_s:
+            return
+        if all(answer.verdict is Verdict.QUIET for answer in verdicts.values()):
+            self._session.stay()
+            for symbol in silent[ASKED_AT_ONCE:]:
+                # Those that move most stand surety for the others, until their turn comes.
+                self._settle(symbol, ASK_AFTER)
+            return
+        dead = any(answer.verdict is Verdict.DEAD for answer in verdicts.values())
+        why = "the venue has newer data" if dead else "the venue cannot be asked"
+        self._log.warning(f"silent for {self._session.silent_for_s():.1f}s and {why}: subscribing anew")
+        await self._subscribe_anew(connection, dict.fromkeys(self._plan.symbols, 0) | self._newest(verdicts))
+
+    async def _judge_some(self, connection: Connection, silent: list[str]) -> None:
+        """Others flow: subscribe anew to what is dead; where that has not helped, give the connection up."""
+        verdicts = await self._ask(silent[:ASKED_AT_ONCE])
+        dead = {symbol: a.newest_id for symbol, a in verdicts.items() if a.verdict is Verdict.DEAD}
+        if not dead:
+            return
+        names = ", ".join(dead)
+        if any(symbol in self._resubscribed for symbol in dead):
+            self._log.warning(f"{names}: still silent after subscribing anew: reconnecting")
+            self._session.give_up()
+            return
+        self._log.warning(f"{names}: silent, though the venue has newer data: subscribing anew")
+        await self._subscribe_anew(connection, dead)
+
+    async def _ask(self, symbols: list[str]) -> dict[str, Answer]:
+        answers = dict.fromkeys(symbols, Answer(Verdict.UNKNOWN))
+
+        async def ask(symbol: str) -> None:
+            # What was missed before the subscription was made anew never comes: only newer ids count after it.
+            known_id = self._resubscribed.get(symbol, (0, 0.0))[0]
+            answers[symbol] = await self._prober.ask(
+                self._plan.feed, symbol, self._session.opened_ns, known_id=known_id
+            )
+
+        with trio.move_on_after(ANSWER_WITHIN * self._idle_s):
+            async with trio.open_nursery() as nursery:
+                for symbol in symbols:
+                    nursery.start_soon(ask, symbol)
+        for symbol, answer in answers.items():
+            self._settle(symbol, ASK_AFTER)
+            if answer.verdict is Verdict.QUIET:
+                self._stats[symbol].quiet_mono_ns = self._prober.clock_ns()
+        return answers
+
+    @staticmethod
+    def _newest(answers: dict[str, Answer]) -> dict[str, int]:
+        return {symbol: answer.newest_id for symbol, answer in answers.items()}
+
+    def _settle(self, symbol: str, share: float) -> None:
+        self._settled_until[symbol] = trio.current_time() + share * self._idle_s
+
+    async def _subscribe_anew(self, connection: Connection, newest_ids: dict[str, int]) -> None:
+        streams = [self._streams[symbol] for symbol in newest_ids]
+        requests = self._prober.venue.resubscription(streams, self._next_request_id)
+        self._next_request_id += len(requests)
+        for request in requests:
+            await connection.send(request)
+        for symbol, newest_id in newest_ids.items():
+            # If that has not helped by the end of the idle time, a new connection is to follow.
+            self._settle(symbol, 1 - ASK_AFTER)
+            self._resubscribed[symbol] = (newest_id, trio.current_time())
