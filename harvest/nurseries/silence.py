@@ -72,6 +72,7 @@ class Silence:
         self._begun = trio.current_time()
         #: When a symbol need not be asked about before.
         self._settled_until: dict[str, float] = {}
+        self._asked_at: dict[str, float] = {}
         #: Symbols subscribed anew: the newest id that the venue had then, and when that was.
         self._resubscribed: dict[str, tuple[int, float]] = {}
         self._next_request_id = len(plan.requests) + 1
@@ -93,7 +94,7 @@ class Silence:
             self._log.debug(f"lost while subscribing anew: {error}")
 
     def _silent_symbols(self) -> list[str]:
-        """Return the symbols to ask about, those first that moved last: they are the likeliest to be dead."""
+        """Return the symbols to ask about: those not asked for longest first, of these those that moved last."""
         now, now_ns = trio.current_time(), self._prober.clock_ns()
         silent = []
         for symbol, stats in self._stats.items():
@@ -104,8 +105,8 @@ class Silence:
                 del self._resubscribed[symbol]
                 self._settled_until.pop(symbol, None)
             if now >= max(moved_at + ASK_AFTER * self._idle_s, self._settled_until.get(symbol, 0.0)):
-                silent.append((moved_at, symbol))
-        return [symbol for _, symbol in sorted(silent, reverse=True)]
+                silent.append((self._asked_at.get(symbol, 0.0), -moved_at, symbol))
+        return [symbol for _, _, symbol in sorted(silent)]
 
     async def _judge_all(self, connection: Connection, silent: list[str]) -> None:
         """Nothing comes at all: quiet if the venue has nothing new for any symbol asked about, else dead."""
@@ -152,6 +153,7 @@ class Silence:
                 for symbol in symbols:
                     nursery.start_soon(ask, symbol)
         for symbol, answer in answers.items():
+            self._asked_at[symbol] = trio.current_time()
             self._settle(symbol, ASK_AFTER)
             if answer.verdict is Verdict.QUIET:
                 self._stats[symbol].quiet_mono_ns = self._prober.clock_ns()
