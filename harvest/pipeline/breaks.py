@@ -33,8 +33,8 @@ class BreakRows:
     def add(self, found: StreamBreak, seq: int) -> None:
         """Store ``found``, seen in the record ``seq``, and tell the caller."""
         table = self._tables.table(BREAKS, found.symbol, found.to_ns // 1000 // DAY_US)
-        if table.marked_seq != seq:
-            table.mark(seq, found.to_ns, WS)
+        # Each has a time of its own, also where one record shows several.
+        table.mark(seq, found.to_ns, WS)
         table.rows += BREAKS.packer.pack(
             _FEED_CODES[found.feed],
             _REASON_CODES[found.reason],

@@ -17,7 +17,7 @@ from harvest.market import StreamBreak
 from harvest.pipeline.events import SnapshotWanted
 from harvest.pipeline.times import to_us
 from harvest.storage.kinds import BOOK, DEPTH, OFI, REST, UNKNOWN, WS
-from harvest.storage.tables import DAY_US
+from harvest.storage.tables import DAY_US, NOT_MARKED
 
 if TYPE_CHECKING:
     from harvest.market import BookDiff, BookSnapshot, Level
@@ -124,14 +124,25 @@ class BookSeries:
             return
         self._accept(diff, seq, recv_ns)
         while held and not self._chain.has_gap_before(held[0][0].first_update_id, held[0][0].prev_update_id):
-            self._accept(held[0][0], seq, held.popleft()[1])
+            self._accept_held(*held.popleft(), seq)
 
     def _release(self, seq: int) -> None:
         """Give up waiting for another connection: what is held is taken as it is."""
         held = sorted(self._held, key=lambda one: one[0].last_update_id)
         self._held.clear()
         for diff, recv_ns in held:
-            self._accept(diff, seq, recv_ns)
+            self._accept_held(diff, recv_ns, seq)
+
+    def _accept_held(self, diff: BookDiff, recv_ns: int, seq: int) -> None:
+        """Take a diff that came before the record ``seq``, with the receive time that is its own."""
+        self._unmark()
+        self._accept(diff, seq, recv_ns)
+        self._unmark()
+
+    def _unmark(self) -> None:
+        for table in (self._depth, self._orderbook, self._ofi):
+            if table is not None:
+                table.marked_seq = NOT_MARKED
 
     def _accept(self, diff: BookDiff, seq: int, recv_ns: int) -> None:
         stats = self.stats
@@ -287,7 +298,7 @@ class BookSeries:
         table.count += 1
         if source != WS:
             # What follows in the same record has another source, and so another mark.
-            table.marked_seq = -1
+            table.marked_seq = NOT_MARKED
 
     def _store_tops(self, event_us: int, update_id: int, seq: int, recv_ns: int) -> None:
         stats = self.stats

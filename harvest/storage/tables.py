@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from harvest.storage.kinds import Kind
 
 DAY_US = 86_400_000_000
-_NO_SEQ = -1
+#: ``marked_seq`` of a table whose next row needs a mark.
+NOT_MARKED = -1
 
 
 @attrs.frozen(eq=False)
@@ -67,7 +68,7 @@ class Table:
         self.rows = bytearray()
         self.marks = array("q")
         self.count = 0
-        self.marked_seq = _NO_SEQ
+        self.marked_seq = NOT_MARKED
         has_levels = bool(self.kind.extra)
         self.bids: array[float] | None = array("d") if has_levels else None
         self.asks: array[float] | None = array("d") if has_levels else None
