@@ -209,6 +209,7 @@ class Pipeline:
             series = every.get(symbol)
             if series is not None:
                 series.living = max(series.living + change, 0)
+                series.settle(record.seq, record.recv_ns)
 
     def _feed_series(self, feed: Feed) -> Mapping[str, TradeSeries | BookSeries]:
         return self._trades if feed == "trade" else self._books

@@ -115,9 +115,8 @@ class BookSeries:
     def take(self, diff: BookDiff, seq: int, recv_ns: int, mono_ns: int) -> None:
         """Take one diff of the record ``seq``: its ``depth`` row, and what follows from the book."""
         self.stats.last_mono_ns = mono_ns
+        self.settle(seq, recv_ns)
         held = self._held
-        if held and (self.living < 2 or recv_ns - held[0][1] > self._patience_ns):
-            self._release(seq)
         has_gap = self.living > 1 and self._chain.has_gap_before(diff.first_update_id, diff.prev_update_id)
         if has_gap and len(held) < MAX_HELD:
             held.append((diff, recv_ns))
@@ -125,6 +124,12 @@ class BookSeries:
         self._accept(diff, seq, recv_ns)
         while held and not self._chain.has_gap_before(held[0][0].first_update_id, held[0][0].prev_update_id):
             self._accept_held(*held.popleft(), seq)
+
+    def settle(self, seq: int, recv_ns: int) -> None:
+        """Take what is held if nobody is left to fill the gap before it, or it has been held for long enough."""
+        held = self._held
+        if held and (self.living < 2 or recv_ns - held[0][1] > self._patience_ns):
+            self._release(seq)
 
     def _release(self, seq: int) -> None:
         """Give up waiting for another connection: what is held is taken as it is."""

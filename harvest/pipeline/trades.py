@@ -70,7 +70,7 @@ class TradeSeries:
     def take(self, trade: Trade, seq: int, recv_ns: int, mono_ns: int) -> None:
         """Pack one trade of the record ``seq``, unless its id is stored already."""
         if self._doubtful:
-            self._record_believed(seq, recv_ns)
+            self.settle(seq, recv_ns)
         trade_id = trade.trade_id
         sequence = self.sequence
         if trade_id == sequence.next_id:
@@ -161,7 +161,7 @@ class TradeSeries:
                 self._record(found, seq)
         return True
 
-    def _record_believed(self, seq: int, recv_ns: int) -> None:
+    def settle(self, seq: int, recv_ns: int) -> None:
         """Record the doubtful gaps that nobody has filled in time, as far as they are still there."""
         doubtful = self._doubtful
         while doubtful and (self.living < 2 or recv_ns >= doubtful[0][1]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import functools
 import re
 from heapq import nlargest, nsmallest
 from pathlib import Path
@@ -35,8 +36,11 @@ def tops(bids: dict[float, float], asks: dict[float, float], levels: int) -> lis
 
 def stored_tops(row: dict[str, Any], levels: int) -> list[tuple[float | None, float]]:
     """Return the same of an ``orderbook`` row."""
+    return [(row[px], row[qty]) for px, qty in _names(levels)]
+
+
+@functools.cache
+def _names(levels: int) -> list[tuple[str, str]]:
     return [
-        (row[f"{side}_px_{level}"], row[f"{side}_qty_{level}"])
-        for side in ("bid", "ask")
-        for level in range(levels)
+        (f"{side}_px_{level}", f"{side}_qty_{level}") for side in ("bid", "ask") for level in range(levels)
     ]
