@@ -1,13 +1,11 @@
-"""One stream: a connection inside its idle watchdog, made anew for as long as it takes.
+"""One stream: the sessions that carry a planned connection, one after the other, for as long as it takes.
 
-A session is one connection. Its watchdog is one ``trio.move_on_after`` scope around it, whose deadline moves forward with
-each block that holds market data; pings, acknowledgements and refusals do not move it. The stream starts the next session
-when one has ended, or hands over to it before the venue ends it: the new one delivers, and only then the old one retires.
+A session is one connection. The stream starts the next one when it has ended, or hands over before the venue ends it: the
+new session delivers, and only then the old one retires.
 """
 
 from __future__ import annotations
 
-import random
 from typing import TYPE_CHECKING
 
 import trio
@@ -15,28 +13,17 @@ import trio
 from harvest.log import get_logger
 from harvest.metrics import ConnectionStats
 from harvest.nurseries.backoff import Backoff
-from harvest.nurseries.connection import ConnectionLostError, open_connection
-from harvest.nurseries.silence import Silence
-from harvest.venues.protocol import Acknowledgement, Refusal, ShutdownNotice
+from harvest.nurseries.session import Session, Surroundings
 
 if TYPE_CHECKING:
     import ssl
 
-    from structlog.stdlib import BoundLogger
-
     from harvest.metrics import Metrics
-    from harvest.nurseries.connection import Connection
     from harvest.nurseries.intake import Intake
     from harvest.nurseries.lag import LagSensor
     from harvest.nurseries.probe import Prober
-    from harvest.pipeline.records import Opened
     from harvest.settings import StreamSettings
     from harvest.venues.protocol import ConnectionPlan
-
-#: A silence of which we stood still for more than this part ourselves is recorded as ours.
-OWN_STALL_SHARE = 0.1
-#: Connections that were opened together are handed over apart, within this part of their life.
-STAGGER_SHARE = 0.1
 
 _TAGS = {"trade": "TRADE", "orderbook": "ORDERBOOK"}
 
@@ -60,15 +47,11 @@ class Stream:
         prober: Prober | None = None,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        self.plan = plan
-        self.metrics = metrics
-        self.prober = prober
         self.stats = metrics.connections[name] = ConnectionStats(name, plan.feed, plan.symbols)
-        self.log = get_logger(_TAGS[plan.feed]).bind(connection=name)
-        self.intake = intake
-        self.settings = settings
-        self.lag = lag
-        self.ssl_context = ssl_context
+        self._log = get_logger(_TAGS[plan.feed]).bind(connection=name)
+        self._around = Surroundings(
+            plan, self.stats, self._log, intake, settings, metrics, lag, prober, ssl_context
+        )
         self._sessions = 0
         self._backoff = Backoff(
             initial_s=settings.backoff_initial_s,
@@ -93,7 +76,7 @@ class Stream:
     def _start(self, nursery: trio.Nursery) -> Session:
         self._sessions += 1
         name = self.stats.name if self._sessions == 1 else f"{self.stats.name}.{self._sessions}"
-        session = Session(self, name)
+        session = Session(self._around, name)
         nursery.start_soon(session.run)
         return session
 
@@ -106,7 +89,7 @@ class Stream:
                 return new
             if new.delivering.is_set():
                 self.stats.handovers += 1
-                self.log.info("handed over to a new connection; the old one retires")
+                self._log.info("handed over to a new connection; the old one retires")
                 old.retire()
                 return new
             with trio.move_on_after(self._backoff.next_wait_s(0)):
@@ -124,204 +107,3 @@ async def first_of(*events: trio.Event) -> None:
     async with trio.open_nursery() as nursery:
         for event in events:
             nursery.start_soon(wait, event)
-
-
-class Session:
-    """One connection of a stream, from connecting to its end.
-
-    ``delivering`` is set by the first market data, ``due`` when another connection is to take over, ``ended`` at the end,
-    for ``reason``: ``stall``, ``own_stall``, ``disconnect``, ``handover`` or ``shutdown``.
-    """
-
-    def __init__(self, stream: Stream, name: str) -> None:
-        self.delivering = trio.Event()
-        self.due = trio.Event()
-        self.ended = trio.Event()
-        self.reason = "shutdown"
-        #: Seconds that it had lasted when it ended; 0 if it never delivered.
-        self.stable_s = 0.0
-        self._stream = stream
-        self._name = name
-        self._plan = stream.plan
-        self._log: BoundLogger = stream.log
-        self._settings = stream.settings
-        self._lag = stream.lag
-        self._watchdog = trio.CancelScope()
-        self._opened: Opened | None = None
-        self._unanswered = len(stream.plan.requests)
-        self._acknowledged = trio.Event()
-        self._lag_before_s = stream.lag.total_s
-        self._gave_up = False
-        #: UTC nanoseconds when the connection was open.
-        self.opened_ns = 0
-        #: Trio's clock at the last market data, or when the connection was open.
-        self._data_at = trio.current_time()
-
-    async def run(self) -> None:
-        """Connect, receive, and close; returns when the connection has ended."""
-        started = trio.current_time()
-        self._log.info(f"connecting: {len(self._plan.symbols)} symbols", symbols=len(self._plan.symbols))
-        if not self._stream_is_receiving():
-            self._stream.stats.state = "connecting"
-        try:
-            with trio.move_on_after(self._settings.idle_s) as self._watchdog:
-                self._lag.watch(self._watchdog)
-                await self._receive()
-            if self._watchdog.cancelled_caught and self.reason != "handover":
-                self.reason = self._judge_silence()
-        except ConnectionLostError as error:
-            self.reason = "disconnect"
-            self._log.warning(f"connection error: {error}")
-        finally:
-            self._lag.unwatch(self._watchdog)
-            if self._opened is not None:
-                self._stream.intake.closed(self._opened, self.reason)
-            if self.delivering.is_set():
-                # Only time in which data came counts as stable.
-                self.stable_s = trio.current_time() - started
-            self.ended.set()
-
-    def retire(self) -> None:
-        """Close this connection: another one delivers what it did."""
-        self.reason = "handover"
-        self._watchdog.cancel()
-
-    def silent_for_s(self) -> float:
-        """Return the seconds since the last market data, or since the connection was opened."""
-        return trio.current_time() - self._data_at
-
-    def stay(self) -> None:
-        """Move the deadline on by one idle period: the venue has nothing new."""
-        self._watchdog.deadline = trio.current_time() + self._settings.idle_s
-
-    def give_up(self) -> None:
-        """End this connection: part of it is dead."""
-        self._gave_up = True
-        self._watchdog.cancel()
-
-    def _stream_is_receiving(self) -> bool:
-        return self._stream.stats.state == "receiving"
-
-    def _judge_silence(self) -> str:
-        stats = self._stream.stats
-        if self._gave_up:
-            stats.stalls += 1
-            return "stall"
-        ours = self._lag.total_s - self._lag_before_s > OWN_STALL_SHARE * self._settings.idle_s
-        if ours:
-            stats.own_stalls += 1
-        else:
-            stats.stalls += 1
-        cause = " (our own loop stood still meanwhile)" if ours else ""
-        self._log.warning(f"no message for {self._settings.idle_s:g}s, reconnecting{cause}", own_stall=ours)
-        return "own_stall" if ours else "stall"
-
-    async def _receive(self) -> None:
-        settings = self._settings
-        async with open_connection(
-            self._plan.url,
-            on_frames=self._take,
-            ssl_context=self._stream.ssl_context,
-            allow_insecure=settings.allow_insecure,
-            connect_timeout_s=settings.connect_timeout_s,
-            close_timeout_s=settings.close_timeout_s,
-            ping_interval_s=settings.ping_interval_s or None,
-            ping_timeout_s=settings.ping_timeout_s,
-            max_message_bytes=settings.max_message_bytes,
-            receive_bytes=settings.receive_bytes,
-        ) as connection:
-            self._open()
-            # The loss is raised outside the nursery, which would wrap it in a group.
-            loss = await self._receive_until_lost(connection)
-        raise loss
-
-    async def _receive_until_lost(self, connection: Connection) -> ConnectionLostError:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._subscribe, connection)
-            nursery.start_soon(self._expect_first_message)
-            nursery.start_soon(self._grow_old)
-            if self._stream.prober is not None:
-                silence = Silence(
-                    self._plan,
-                    self,
-                    idle_s=self._settings.idle_s,
-                    prober=self._stream.prober,
-                    metrics=self._stream.metrics,
-                    log=self._log,
-                )
-                nursery.start_soon(silence.watch, connection)
-            try:
-                await connection.run()
-            except ConnectionLostError as error:
-                nursery.cancel_scope.cancel()
-                return error
-
-    async def _subscribe(self, connection: Connection) -> None:
-        try:
-            for request in self._plan.requests:
-                await connection.send(request)
-        except ConnectionLostError as error:
-            # ``Connection.run`` raises the same loss where it is handled.
-            self._log.debug(f"lost while subscribing: {error}")
-
-    async def _expect_first_message(self) -> None:
-        """Name the suspected cause when nothing follows the acknowledgement."""
-        await self._acknowledged.wait()
-        # Before the watchdog, which would restart the connection unexplained.
-        patience_s = min(self._settings.first_message_s, 0.8 * self._settings.idle_s)
-        await trio.sleep(patience_s)
-        if not self.delivering.is_set():
-            names = self._plan.streams
-            streams = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
-            self._log.warning(
-                f"acknowledged, but silent for {patience_s:g}s: {streams} on {self._plan.url}. "
-                f"Suspected: the wrong route (the venue acknowledges streams that another route carries, and never "
-                f"sends them), an unknown symbol, or one that is not trading",
-                url=self._plan.url,
-                streams=list(names),
-                suspected=["wrong route", "unknown symbol", "not trading"],
-            )
-
-    async def _grow_old(self) -> None:
-        """Ask for a successor before the venue ends every connection of this age."""
-        await trio.sleep(self._settings.handover_s * random.uniform(1 - STAGGER_SHARE, 1))
-        self._log.info("this connection is old: handing over before the venue ends it")
-        self.due.set()
-
-    def _open(self) -> Opened:
-        if self._opened is None:
-            plan, stats = self._plan, self._stream.stats
-            self._opened = self._stream.intake.opened(self._name, plan.feed, plan.symbols)
-            self._data_at = trio.current_time()
-            self.opened_ns = self._opened.recv_ns
-            if not self._stream_is_receiving():
-                stats.state = "open"
-            stats.since_mono_ns = self._opened.mono_ns
-        return self._opened
-
-    def _take(self, frames: list[bytes], recv_ns: int, mono_ns: int) -> None:
-        """Take one block; called from within the receive, so it must not wait."""
-        # A server may send before the handshake's caller has run again.
-        outcome = self._stream.intake.frames(self._open(), frames, recv_ns, mono_ns)
-        if outcome.data_messages:
-            if not self.delivering.is_set():
-                self._log.info(f"receiving: {len(self._plan.symbols)} symbols")
-                self._stream.stats.state = "receiving"
-                self.delivering.set()
-            self._lag_before_s = self._lag.total_s
-            self._data_at = trio.current_time()
-            self._watchdog.deadline = self._data_at + self._settings.idle_s
-        for event in outcome.events:
-            if isinstance(event, Acknowledgement):
-                self._answered()
-            elif isinstance(event, Refusal):
-                self._log.error(f"the venue refused a request: {event.message} (code {event.code})")
-                self._answered()
-            elif isinstance(event, ShutdownNotice):
-                self._log.warning("the venue announces that it will close this connection: handing over")
-                self.due.set()
-
-    def _answered(self) -> None:
-        self._unanswered -= 1
-        if self._unanswered <= 0:
-            self._acknowledged.set()

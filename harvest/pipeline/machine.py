@@ -63,6 +63,7 @@ class Pipeline:
         #: Which trade ids are recorded; the first trade decides where nobody has.
         self.id_space: IdSpace | None = id_space
         self._symbols = None if symbols is None else frozenset(symbols)
+        self._levels = levels
         self._orderbook_kind = orderbook(levels)
         self._max_pending_diffs = max_pending_diffs
         self._patience_ns = round(patience_s * 1e9)
@@ -259,6 +260,7 @@ class Pipeline:
             symbol,
             self.venue.depth_rule,
             self._orderbook_kind,
+            levels=self._levels,
             tables=self.tables,
             metrics=self.metrics,
             breaks=self._breaks,

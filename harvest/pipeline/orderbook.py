@@ -7,35 +7,31 @@ the stale book goes on, its rows suspect, until a snapshot replaces it.
 from __future__ import annotations
 
 from collections import deque
-from itertools import chain
 from typing import TYPE_CHECKING
 
 from harvest.book.flow import OrderFlow
 from harvest.book.ladder import Ladder
 from harvest.book.sequence import BridgeVerdict, ChainVerdict, DepthChain, judge_bridge
 from harvest.market import StreamBreak
+from harvest.pipeline.book_rows import BookRows, Tops
 from harvest.pipeline.events import SnapshotWanted
 from harvest.pipeline.times import to_us
-from harvest.storage.kinds import BOOK, DEPTH, OFI, REST, UNKNOWN, WS
-from harvest.storage.tables import DAY_US, NOT_MARKED
+from harvest.storage.kinds import BOOK, REST, UNKNOWN, WS
+from harvest.storage.tables import DAY_US
 
 if TYPE_CHECKING:
-    from harvest.market import BookDiff, BookSnapshot, Level
+    from harvest.market import BookDiff, BookSnapshot
     from harvest.metrics import FeedStats, Metrics
     from harvest.pipeline.breaks import BreakRows
     from harvest.pipeline.events import Event
     from harvest.storage.kinds import Kind
-    from harvest.storage.tables import Table, Tables
+    from harvest.storage.tables import Tables
     from harvest.venues.protocol import DepthRule
 
 #: Levels that the order flow looks at.
 FLOW_LEVELS = 10
 #: Diffs that wait for another connection; more than that is no matter of order any more.
 MAX_HELD = 1000
-
-_pack_depth = DEPTH.packer.pack
-_pack_ofi = OFI.packer.pack
-_NAN = float("nan")
 
 
 class BookSeries:
@@ -47,6 +43,7 @@ class BookSeries:
         rule: DepthRule,
         orderbook_kind: Kind,
         *,
+        levels: int,
         tables: Tables,
         metrics: Metrics,
         breaks: BreakRows,
@@ -63,11 +60,8 @@ class BookSeries:
         #: The id that the book stands at.
         self._book_id = 0
         self._flow = OrderFlow()
-        self._orderbook_kind = orderbook_kind
-        self._pack_orderbook = orderbook_kind.packer.pack
-        self._levels = (orderbook_kind.packer.size - 17) // 32
-        self._top_levels = max(self._levels, FLOW_LEVELS)
-        self._tables = tables
+        self._top_levels = max(levels, FLOW_LEVELS)
+        self._rows = BookRows(symbol, orderbook_kind, levels, tables)
         self._breaks = breaks
         self._events = events
         #: Diffs since the book was last in agreement, to be applied on top of the snapshot that comes.
@@ -81,14 +75,10 @@ class BookSeries:
         self._patience_ns = patience_ns
         #: Diffs beyond a gap that another connection may still fill, with their receive times.
         self._held: deque[tuple[BookDiff, int]] = deque()
-        self._day = -1
         #: Dates whose ``depth`` holds the whole book as of its last snapshot or later.
         self._book_days: set[int] = set()
         #: The date of that snapshot, if no diff has followed it yet.
         self._snapshot_day: int | None = None
-        self._depth: Table | None = None
-        self._orderbook: Table | None = None
-        self._ofi: Table | None = None
 
     @property
     def last_update_id(self) -> int | None:
@@ -106,7 +96,7 @@ class BookSeries:
 
     def forget_tables(self) -> None:
         """Let go of the open tables: the next row looks them up anew."""
-        self._depth = self._orderbook = self._ofi = None
+        self._rows.forget_tables()
 
     def want_snapshot(self, why: str) -> None:
         """Ask the caller for a snapshot."""
@@ -140,14 +130,9 @@ class BookSeries:
 
     def _accept_held(self, diff: BookDiff, recv_ns: int, seq: int) -> None:
         """Take a diff that came before the record ``seq``, with the receive time that is its own."""
-        self._unmark()
+        self._rows.unmark()
         self._accept(diff, seq, recv_ns)
-        self._unmark()
-
-    def _unmark(self) -> None:
-        for table in (self._depth, self._orderbook, self._ofi):
-            if table is not None:
-                table.marked_seq = NOT_MARKED
+        self._rows.unmark()
 
     def _accept(self, diff: BookDiff, seq: int, recv_ns: int) -> None:
         stats = self.stats
@@ -164,12 +149,11 @@ class BookSeries:
         event_us = to_us(diff.event_time)
         trade_us = UNKNOWN if diff.trade_time is None else to_us(diff.trade_time)
         day = event_us // DAY_US
-        if day != self._day or self._depth is None:
-            self._roll(day)
+        self._rows.turn_to(day)
         if stats.in_sync and day not in self._book_days:
             self._begin_date(day, event_us, seq, recv_ns)
         prev = diff.prev_update_id
-        self._store_depth(
+        self._rows.add_depth(
             (
                 event_us,
                 trade_us,
@@ -192,7 +176,13 @@ class BookSeries:
         if self._has_book:
             self.ladder.apply(diff.bids, diff.asks)
             self._book_id = diff.last_update_id
-            self._store_tops(event_us, diff.last_update_id, seq, recv_ns)
+            tops = self.ladder.top(self._top_levels)
+            stats.suspect_rows += not stats.in_sync
+            stats.crossed += tops[0][0] >= tops[2][0]
+            flow = self._flow.update(*self._flow_tops(tops))
+            self._rows.add_tops(
+                event_us, diff.last_update_id, tops, flow, suspect=not stats.in_sync, seq=seq, recv_ns=recv_ns
+            )
 
     def take_snapshot(self, snapshot: BookSnapshot, seq: int, recv_ns: int) -> None:
         """Take a snapshot: always a ``depth`` row; a new book only where the book is not in agreement."""
@@ -201,8 +191,7 @@ class BookSeries:
         day = (recv_ns // 1000 if event_us == UNKNOWN else event_us) // DAY_US
         last_update_id = snapshot.last_update_id
         row = (event_us, trade_us, UNKNOWN, last_update_id, UNKNOWN, True)
-        table = self._tables.table(DEPTH, self.symbol, day)
-        self._store_depth(row, snapshot.bids, snapshot.asks, seq, recv_ns, REST, table)
+        self._rows.add_depth_of(day, row, snapshot.bids, snapshot.asks, seq, recv_ns, REST)
         if self.in_sync and not self._awaits_bridge:
             return
         self._snapshot_id = last_update_id
@@ -227,6 +216,12 @@ class BookSeries:
         self._has_book = True
         self.stats.in_sync = True
         self.stats.resyncs += 1
+
+    def _flow_tops(self, tops: Tops) -> Tops:
+        if self._top_levels == FLOW_LEVELS:
+            return tops
+        bid_px, bid_qty, ask_px, ask_qty = tops
+        return bid_px[:FLOW_LEVELS], bid_qty[:FLOW_LEVELS], ask_px[:FLOW_LEVELS], ask_qty[:FLOW_LEVELS]
 
     def _judge(self, diff: BookDiff) -> BridgeVerdict:
         return judge_bridge(
@@ -261,14 +256,6 @@ class BookSeries:
         stats.in_sync = False
         self.want_snapshot("gap")
 
-    def _roll(self, day: int) -> None:
-        """Change to the tables of another date."""
-        tables, symbol = self._tables, self.symbol
-        self._depth = tables.table(DEPTH, symbol, day)
-        self._orderbook = tables.table(self._orderbook_kind, symbol, day)
-        self._ofi = tables.table(OFI, symbol, day)
-        self._day = day
-
     def _begin_date(self, day: int, event_us: int, seq: int, recv_ns: int) -> None:
         """Begin a date with the whole book, so that it can be rebuilt alone."""
         self._book_days.add(day)
@@ -279,62 +266,4 @@ class BookSeries:
             return
         bids, asks = self.ladder.levels()
         row = (event_us, UNKNOWN, UNKNOWN, self._book_id, UNKNOWN, True)
-        self._store_depth(row, bids, asks, seq, recv_ns, BOOK)
-
-    def _store_depth(
-        self,
-        row: tuple[int, int, int, int, int, bool],
-        bids: list[Level],
-        asks: list[Level],
-        seq: int,
-        recv_ns: int,
-        source: int,
-        table: Table | None = None,
-    ) -> None:
-        table = table or self._depth
-        assert table is not None
-        assert table.bids is not None
-        assert table.asks is not None
-        if table.marked_seq != seq or source != WS:
-            table.mark(seq, recv_ns, source)
-        table.rows += _pack_depth(*row, len(bids), len(asks))
-        table.bids.extend(chain.from_iterable(bids))
-        table.asks.extend(chain.from_iterable(asks))
-        table.count += 1
-        if source != WS:
-            # What follows in the same record has another source, and so another mark.
-            table.marked_seq = NOT_MARKED
-
-    def _store_tops(self, event_us: int, update_id: int, seq: int, recv_ns: int) -> None:
-        stats = self.stats
-        suspect = not stats.in_sync
-        bid_px, bid_qty, ask_px, ask_qty = self.ladder.top(self._top_levels)
-        stats.suspect_rows += suspect
-        stats.crossed += bid_px[0] >= ask_px[0]
-        levels, table = self._levels, self._orderbook
-        assert table is not None
-        if table.marked_seq != seq:
-            table.mark(seq, recv_ns, WS)
-        table.rows += self._pack_orderbook(
-            event_us,
-            update_id,
-            *bid_px[:levels],
-            *bid_qty[:levels],
-            *ask_px[:levels],
-            *ask_qty[:levels],
-            suspect,
-        )
-        table.count += 1
-        if levels > FLOW_LEVELS:
-            bid_px, bid_qty = bid_px[:FLOW_LEVELS], bid_qty[:FLOW_LEVELS]
-            ask_px, ask_qty = ask_px[:FLOW_LEVELS], ask_qty[:FLOW_LEVELS]
-        flow = self._flow.update(bid_px, bid_qty, ask_px, ask_qty)
-        if flow is None:
-            return
-        ofi_1, ofi_5, ofi_10, z = flow
-        table = self._ofi
-        assert table is not None
-        if table.marked_seq != seq:
-            table.mark(seq, recv_ns, WS)
-        table.rows += _pack_ofi(event_us, update_id, ofi_1, ofi_5, ofi_10, _NAN if z is None else z, suspect)
-        table.count += 1
+        self._rows.add_depth(row, bids, asks, seq, recv_ns, BOOK)

@@ -44,11 +44,11 @@ def order_flow(tops: list[tuple[list[float], ...]]) -> list[tuple[Fraction, Frac
 
 def z_scores(values: list[Fraction], window: int) -> list[float | None]:
     """Return the z-score of each value over the last ``window`` ones, as the contract defines it; None where it is null."""
-    units = [value * 10**8 for value in values]
-    assert all(unit.denominator == 1 for unit in units)
+    assert all((value * 10**8).denominator == 1 for value in values)
+    units = [int(value * 10**8) for value in values]
     scores: list[float | None] = []
     for end in range(1, len(units) + 1):
-        last = [int(unit) for unit in units[max(0, end - window) : end]]
+        last = units[max(0, end - window) : end]
         total, squares = sum(last), sum(unit * unit for unit in last)
         spread = window * squares - total * total
         if len(last) < window or not spread:

@@ -31,7 +31,7 @@ def best_first(bids, asks):
     return sorted(bids.items(), reverse=True), sorted(asks.items())
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(SNAPSHOT, SNAPSHOT, DIFFS, st.integers(1, 15))
 def test_ladder_is_a_dict_a_side_under_any_diffs(bids, asks, diffs, levels):
     ladder, bid_model, ask_model = Ladder(), {}, {}
@@ -55,7 +55,7 @@ def test_ladder_is_a_dict_a_side_under_any_diffs(bids, asks, diffs, levels):
             assert quantities[len(there) :] == [0.0] * (levels - len(there))
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(DIFFS, st.integers(0, 10))
 def test_replaying_the_diffs_on_a_snapshot_gives_the_same_book(diffs, taken_after):
     ladder, replayed = Ladder(), Ladder()
@@ -69,7 +69,7 @@ def test_replaying_the_diffs_on_a_snapshot_gives_the_same_book(diffs, taken_afte
     assert replayed.top(10)[1] == ladder.top(10)[1]
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(DIFFS, st.integers(0, 9))
 def test_applying_an_overlapping_diff_again_before_those_that_follow_changes_nothing(diffs, again):
     """Quantities are absolute: this is why a snapshot that is older than its first diffs does no harm."""

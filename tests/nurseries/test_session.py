@@ -13,7 +13,7 @@ import structlog
 import trio
 
 from harvest.metrics import Metrics
-from harvest.nurseries import stream as stream_room
+from harvest.nurseries import session as session_room
 from harvest.nurseries.connection import ConnectionLostError
 from harvest.nurseries.feeds import run_feed
 from harvest.nurseries.lag import LagSensor
@@ -115,7 +115,7 @@ def plans(feed: str = "trade", symbols: tuple[str, ...] = ("BTCUSDT",), max_stre
 class Bench:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *scripts: Any, **settings: Any) -> None:
         self.wire = Wire(*scripts)
-        monkeypatch.setattr(stream_room, "open_connection", self.wire)
+        monkeypatch.setattr(session_room, "open_connection", self.wire)
         self.intake = Intake()
         self.metrics = Metrics()
         self.settings = attrs.evolve(SETTINGS, **settings)

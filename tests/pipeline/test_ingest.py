@@ -85,15 +85,15 @@ def test_memory_bound_and_full_buffers_change_no_row(tmp_path, monkeypatch):
     recording = write_recording(tmp_path / "btc", market())
     ingest([recording], tmp_path / "whole")
     monkeypatch.setattr(ingest_module, "SEAL_BYTES", 1)
-    monkeypatch.setattr(ingest_module, "LINES_PER_MEASURE", 37)
+    monkeypatch.setattr(ingest_module, "LINES_PER_MEASURE", 100)
     in_parts = ingest([recording], tmp_path / "parts")
     monkeypatch.undo()
-    full = ingest([recording], tmp_path / "full", rotation=RotationSettings(max_rows_per_file=2))
+    full = ingest([recording], tmp_path / "full", rotation=RotationSettings(max_rows_per_file=6))
     for kind in KINDS:
         whole = stored(tmp_path / "whole", kind, "BTCUSDT")
         assert stored(tmp_path / "parts", kind, "BTCUSDT") == whole
         assert stored(tmp_path / "full", kind, "BTCUSDT") == whole
-    assert full.files > in_parts.files > 10
+    assert full.files > in_parts.files > 20
     assert full.rows == in_parts.rows
 
 

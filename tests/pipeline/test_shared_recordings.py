@@ -272,7 +272,7 @@ def test_ofi_follows_from_the_stored_book_bit_by_bit(venue, symbol, rows):
         assert [row["ofi_1"], row["ofi_5"], row["ofi_10"]] == [
             sum(flows[:levels]) / 10**8 for levels in (1, 5, 10)
         ]
-        first_levels.append(flows[0])
+        first_levels.append(Fraction(flows[0], 10**8))
     scores = [row["ofi_z"] for row in found]
     assert scores == z_scores(first_levels, WINDOW)
     assert sum(score is not None for score in scores) > len(scores) / 2
