@@ -13,6 +13,7 @@ import typer
 from harvest import __version__
 from harvest.errors import HarvestError, SettingsError
 from harvest.settings import load
+from harvest.settings.catalog import BY_FLAG
 from harvest.settings.render import render_table, to_json
 
 if TYPE_CHECKING:
@@ -103,6 +104,11 @@ def root(
     """Record trades and order books to Parquet, and prove what was recorded."""
 
 
+def _flags(context: typer.Context) -> dict[str, object]:
+    """Return the options of a command that are settings, by flag; None where one was not given."""
+    return {flag: context.params[flag.removeprefix("--").replace("-", "_")] for flag in BY_FLAG}
+
+
 def _load(settings: Path | None, profile: str | None, flags: dict[str, object]) -> Loaded:
     return load(settings_file=settings, profile=profile, environ=os.environ, flags=flags)
 
@@ -122,6 +128,7 @@ def _load_or_exit(settings: Path | None, profile: str | None, flags: dict[str, o
 
 @app.command()
 def run(
+    context: typer.Context,
     settings: SettingsFile = None,
     profile: Profile = None,
     venue: Venue = None,
@@ -148,17 +155,7 @@ def run(
     from harvest.run import run_until_done  # the network's libraries are slow to load, and only needed here
     from harvest.simulator import SimulatorConfig, listed_for
 
-    flags: dict[str, object] = {
-        "--venue": venue,
-        "--symbols": symbols,
-        "--output-dir": output_dir,
-        "--trade-event": trade_event,
-        "--depth-interval-ms": depth_interval_ms,
-        "--connections": connections,
-        "--hours": hours,
-        "--log-format": log_format,
-        "--log-level": log_level,
-    }
+    flags = _flags(context)
     loaded = _load_or_exit(settings, profile, flags)
     simulator = None
     if simulate:
@@ -179,6 +176,7 @@ def run(
 
 @app.command("check-config")
 def check_config(
+    context: typer.Context,
     settings: SettingsFile = None,
     profile: Profile = None,
     venue: Venue = None,
@@ -193,17 +191,7 @@ def check_config(
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """Print every effective setting and where it came from; exit 2 if anything is wrong."""
-    flags: dict[str, object] = {
-        "--venue": venue,
-        "--symbols": symbols,
-        "--output-dir": output_dir,
-        "--trade-event": trade_event,
-        "--depth-interval-ms": depth_interval_ms,
-        "--connections": connections,
-        "--hours": hours,
-        "--log-format": log_format,
-        "--log-level": log_level,
-    }
+    flags = _flags(context)
     if not as_json:
         typer.echo(render_table(_load_or_exit(settings, profile, flags)))
         return

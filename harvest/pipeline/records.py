@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from harvest.market import Feed  # noqa: TC001 - msgspec resolves the annotation
+from harvest.market import Feed
 
 
 class Frames(msgspec.Struct, gc=False):

@@ -6,14 +6,14 @@ Source: https://developers.binance.com/docs (spot web-socket-streams, USD-M futu
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import msgspec
-from msgspec import Meta
 
 from harvest.errors import MalformedMessageError, UnknownSymbolError
-from harvest.market import TRADE, UNKNOWN_TIME, BookSnapshot, Feed, IdSpace, Instrument, Level
+from harvest.market import BookSnapshot, Feed, Instrument, Level
+from harvest.venues.binance_wire import ExchangeInfo, RestAggTrade, RestTrade, WireInstrument, WireSnapshot
 from harvest.venues.protocol import (
     Acknowledgement,
     ConnectionPlan,
@@ -28,13 +28,6 @@ if TYPE_CHECKING:
 
     from harvest.market import Trade
     from harvest.venues.protocol import TradeEvent
-
-#: Bounds that lax decoding needs: it would let NaN, infinities and integers beyond 64 bits pass.
-Id = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-Amount = Annotated[float, Meta(ge=0, le=1e300)]
-WireLevel = tuple[Amount, Amount]
-#: Milliseconds or microseconds; anything later than the year 2286 in either is no time.
-WireTime = Annotated[int, Meta(ge=0, le=10**16)]
 
 #: A request may name this many streams, which keeps it far below the venue's limit for one message.
 STREAMS_PER_REQUEST = 100
@@ -145,16 +138,6 @@ def decode_typed(decoder: msgspec.json.Decoder[Any], venue: str, what: str, body
         raise MalformedMessageError(venue, f"not {what}: {_reason(error)}", body) from None
 
 
-class WireSnapshot(msgspec.Struct):
-    """A REST depth snapshot; spot has neither time."""
-
-    last_update_id: Id = msgspec.field(name="lastUpdateId")
-    bids: list[WireLevel]
-    asks: list[WireLevel]
-    event_time: WireTime | None = msgspec.field(name="E", default=None)
-    trade_time: WireTime | None = msgspec.field(name="T", default=None)
-
-
 _snapshot = msgspec.json.Decoder(WireSnapshot, strict=False)
 
 
@@ -170,36 +153,6 @@ def decode_snapshot(venue: str, body: bytes) -> BookSnapshot:
     bids: list[Level] = wire.bids
     asks: list[Level] = wire.asks
     return BookSnapshot(wire.last_update_id, bids, asks, wire.event_time, wire.trade_time)
-
-
-class RestAggTrade(msgspec.Struct, gc=False):
-    """One row of ``/aggTrades``: under our names, as the stream's are."""
-
-    shape: ClassVar[Literal[0]] = TRADE
-    id_space: ClassVar[IdSpace] = "aggregate"
-    trade_type: ClassVar[None] = None
-    trade_id: Id = msgspec.field(name="a")
-    price: Amount = msgspec.field(name="p")
-    qty: Amount = msgspec.field(name="q")
-    trade_time: WireTime = msgspec.field(name="T")
-    aggressor_sold: bool = msgspec.field(name="m")
-    symbol: str = ""
-    event_time: int = UNKNOWN_TIME
-
-
-class RestTrade(msgspec.Struct, gc=False):
-    """One row of ``/historicalTrades`` or ``/trades``. REST gives market trades alone."""
-
-    shape: ClassVar[Literal[0]] = TRADE
-    id_space: ClassVar[IdSpace] = "raw"
-    trade_id: Id = msgspec.field(name="id")
-    price: Amount
-    qty: Amount
-    trade_time: WireTime = msgspec.field(name="time")
-    aggressor_sold: bool = msgspec.field(name="isBuyerMaker")
-    symbol: str = ""
-    event_time: int = UNKNOWN_TIME
-    trade_type: str | None = None
 
 
 _agg_trades = msgspec.json.Decoder(list[RestAggTrade], strict=False)
@@ -223,30 +176,6 @@ def decode_trades(
         if event == "trade":
             row.trade_type = trade_type
     return sorted(rows, key=lambda row: row.trade_id)
-
-
-class Filter(msgspec.Struct):
-    """One filter of an instrument; which fields it has depends on ``kind``."""
-
-    kind: str = msgspec.field(name="filterType")
-    tick_size: Amount | None = msgspec.field(name="tickSize", default=None)
-    step_size: Amount | None = msgspec.field(name="stepSize", default=None)
-    max_price: Amount | None = msgspec.field(name="maxPrice", default=None)
-    max_qty: Amount | None = msgspec.field(name="maxQty", default=None)
-
-
-class WireInstrument(msgspec.Struct):
-    """One entry of exchangeInfo."""
-
-    symbol: str
-    status: str = ""
-    filters: list[Filter] = []
-
-
-class ExchangeInfo(msgspec.Struct):
-    """The part of exchangeInfo that harvest reads."""
-
-    symbols: list[WireInstrument]
 
 
 _exchange_info = msgspec.json.Decoder(ExchangeInfo, strict=False)

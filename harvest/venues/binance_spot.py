@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import msgspec
 
-from harvest.market import DIFF, TRADE, IdSpace
+from harvest.market import DIFF, IdSpace
 from harvest.venues import binance
+from harvest.venues.binance_wire import AggTrade, Id, RawTrade, WireLevel, WireTime
 from harvest.venues.protocol import (
     ConnectionPlan,
     Control,
@@ -25,64 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harvest.market import BookDiff, BookSnapshot, Feed, Instrument, Trade
-
-
-class AggTrade(
-    msgspec.Struct,
-    tag_field="e",
-    tag="aggTrade",
-    gc=False,
-    rename={
-        "event_time": "E",
-        "trade_id": "a",
-        "symbol": "s",
-        "price": "p",
-        "qty": "q",
-        "trade_time": "T",
-        "aggressor_sold": "m",
-    },
-):
-    """Trades of one taker order at one price."""
-
-    shape: ClassVar[Literal[0]] = TRADE
-    id_space: ClassVar[IdSpace] = "aggregate"
-    trade_type: ClassVar[None] = None
-    symbol: str
-    trade_id: binance.Id
-    price: binance.Amount
-    qty: binance.Amount
-    aggressor_sold: bool
-    event_time: binance.WireTime
-    trade_time: binance.WireTime
-
-
-class RawTrade(
-    msgspec.Struct,
-    tag_field="e",
-    tag="trade",
-    gc=False,
-    rename={
-        "event_time": "E",
-        "trade_id": "t",
-        "symbol": "s",
-        "price": "p",
-        "qty": "q",
-        "trade_time": "T",
-        "aggressor_sold": "m",
-    },
-):
-    """One fill."""
-
-    shape: ClassVar[Literal[0]] = TRADE
-    id_space: ClassVar[IdSpace] = "raw"
-    trade_type: ClassVar[None] = None
-    symbol: str
-    trade_id: binance.Id
-    price: binance.Amount
-    qty: binance.Amount
-    aggressor_sold: bool
-    event_time: binance.WireTime
-    trade_time: binance.WireTime
 
 
 class DepthUpdate(
@@ -104,11 +47,11 @@ class DepthUpdate(
     trade_time: ClassVar[None] = None
     prev_update_id: ClassVar[None] = None
     symbol: str
-    first_update_id: binance.Id
-    last_update_id: binance.Id
-    bids: list[binance.WireLevel]
-    asks: list[binance.WireLevel]
-    event_time: binance.WireTime
+    first_update_id: Id
+    last_update_id: Id
+    bids: list[WireLevel]
+    asks: list[WireLevel]
+    event_time: WireTime
 
 
 class Message(msgspec.Struct, gc=False):

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import msgspec
 
-from harvest.market import CONTROL, DIFF, TRADE, IdSpace
+from harvest.market import CONTROL, DIFF, IdSpace
 from harvest.venues import binance
+from harvest.venues.binance_wire import AggTrade, Id, RawTrade, WireLevel, WireTime
 from harvest.venues.protocol import (
     ConnectionPlan,
     Control,
@@ -35,65 +36,6 @@ ROUTES = {"aggTrade": "market", "trade": "public", "depth": "public"}
 SNAPSHOT_WEIGHTS = {5: 2, 10: 2, 20: 2, 50: 2, 100: 5, 500: 10, 1000: 20}
 
 
-class AggTrade(
-    msgspec.Struct,
-    tag_field="e",
-    tag="aggTrade",
-    gc=False,
-    rename={
-        "event_time": "E",
-        "trade_id": "a",
-        "symbol": "s",
-        "price": "p",
-        "qty": "q",
-        "trade_time": "T",
-        "aggressor_sold": "m",
-    },
-):
-    """Trades of one taker order at one price, aggregated over 100 ms."""
-
-    shape: ClassVar[Literal[0]] = TRADE
-    id_space: ClassVar[IdSpace] = "aggregate"
-    trade_type: ClassVar[None] = None
-    symbol: str
-    trade_id: binance.Id
-    price: binance.Amount
-    qty: binance.Amount
-    aggressor_sold: bool
-    event_time: binance.WireTime
-    trade_time: binance.WireTime
-
-
-class RawTrade(
-    msgspec.Struct,
-    tag_field="e",
-    tag="trade",
-    gc=False,
-    rename={
-        "event_time": "E",
-        "trade_id": "t",
-        "symbol": "s",
-        "price": "p",
-        "qty": "q",
-        "trade_time": "T",
-        "aggressor_sold": "m",
-        "trade_type": "X",
-    },
-):
-    """One fill. ``trade_type`` is not MARKET for insurance fund and ADL trades."""
-
-    shape: ClassVar[Literal[0]] = TRADE
-    id_space: ClassVar[IdSpace] = "raw"
-    symbol: str
-    trade_id: binance.Id
-    price: binance.Amount
-    qty: binance.Amount
-    aggressor_sold: bool
-    event_time: binance.WireTime
-    trade_time: binance.WireTime
-    trade_type: str | None = None
-
-
 class DepthUpdate(
     msgspec.Struct,
     tag_field="e",
@@ -113,13 +55,13 @@ class DepthUpdate(
 
     shape: ClassVar[Literal[1]] = DIFF
     symbol: str
-    first_update_id: binance.Id
-    last_update_id: binance.Id
-    prev_update_id: binance.Id
-    bids: list[binance.WireLevel]
-    asks: list[binance.WireLevel]
-    event_time: binance.WireTime
-    trade_time: binance.WireTime | None = None
+    first_update_id: Id
+    last_update_id: Id
+    prev_update_id: Id
+    bids: list[WireLevel]
+    asks: list[WireLevel]
+    event_time: WireTime
+    trade_time: WireTime | None = None
 
 
 class BookTicker(msgspec.Struct, tag_field="e", tag="bookTicker"):

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 import msgspec
 
-from harvest.market import CONTROL
+from harvest.market import CONTROL, Feed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harvest.market import BookDiff, BookSnapshot, Feed, IdSpace, Instrument, Trade
+    from harvest.market import BookDiff, BookSnapshot, IdSpace, Instrument, Trade
 
 TradeEvent = Literal["aggTrade", "trade"]
 DepthRule = Literal["spot", "usdm"]
