@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 #: Without a Retry-After, stay away this long: a refusal that is ignored becomes a ban.
 DEFAULT_PAUSE_S = 60.0
+#: What may be spent at once; the rest of a minute's budget comes evenly over the minute.
+BURST_SHARE = 1 / 6
+#: A wait computed in floats ends a little before the weight is there.
+ROUNDING = 1e-6
 USED_WEIGHT = "x-mbx-used-weight-1m"
 
 
@@ -49,7 +53,10 @@ class WeightBudget:
 
     def __init__(self, per_minute: float) -> None:
         self.per_minute = per_minute
-        self._tokens = per_minute / 2
+        # Burst and refill within one minute together stay within the budget.
+        self._burst = per_minute * BURST_SHARE
+        self._per_second = (per_minute - self._burst) / 60
+        self._tokens = self._burst
         self._refilled_at: float | None = None
         self._paused_until = -float("inf")
 
@@ -57,23 +64,22 @@ class WeightBudget:
         now = trio.current_time()
         if self._refilled_at is not None:
             elapsed_s = now - self._refilled_at
-            # Burst and refill within one minute together stay within the budget.
-            self._tokens = min(self.per_minute / 2, self._tokens + elapsed_s * self.per_minute / 120)
+            self._tokens = min(self._burst, self._tokens + elapsed_s * self._per_second)
         self._refilled_at = now
 
     async def spend(self, weight: float) -> None:
         """Wait until ``weight`` may be spent, and spend it."""
-        weight = min(weight, self.per_minute / 2)
+        weight = min(weight, self._burst)
         while True:
             self._refill()
             pause_s = self._paused_until - trio.current_time()
             if pause_s > 0:
                 await trio.sleep(pause_s)
-            elif self._tokens >= weight:
+            elif self._tokens >= weight - ROUNDING:
                 self._tokens -= weight
                 return
             else:
-                await trio.sleep((weight - self._tokens) * 120 / self.per_minute)
+                await trio.sleep((weight - self._tokens) / self._per_second)
 
     def correct(self, used: float) -> None:
         """Take the venue's count of this minute into account: others may share the address."""
