@@ -130,8 +130,8 @@ def test_quantities_beyond_all_reason_end_nothing():
     last = 5
     for number in range(320):
         harness.frames(
-            trade(number, qty=1e300, price=1e300, sold=number % 2 == 0),
-            diff(last + 1, last + 2, last, [(99.0, 1e300 if number % 2 else 1.0)]),
+            trade(number, qty=1e100, price=1e100, sold=number % 2 == 0),
+            diff(last + 1, last + 2, last, [(99.0, 1e100 if number % 2 else 1.0)]),
         )
         last += 2
         if number % 100 == 0:
