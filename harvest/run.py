@@ -33,6 +33,7 @@ from harvest.nurseries.replay import replay_received
 from harvest.nurseries.rest import RestClient
 from harvest.parts import Parts, look_at_stored, plan_connections
 from harvest.simulator.process import simulator_process
+from harvest.storage.bans import Bans
 from harvest.venues import VENUES
 
 if TYPE_CHECKING:
@@ -104,7 +105,12 @@ async def _run(settings: Settings, simulator: SimulatorConfig | None, console: C
             simulator = attrs.evolve(simulator, replay_streams=streams, exit_with_parent=True)
             endpoints = await stack.enter_async_context(simulator_process(simulator))
             ws_url, rest_url = endpoints.ws_url, endpoints.rest_url
-        client = RestClient(rest_url, weight_per_minute=venue.weight_per_minute, settings=settings.rest)
+        client = RestClient(
+            rest_url,
+            weight_per_minute=venue.weight_per_minute,
+            settings=settings.rest,
+            bans=Bans(settings.capture.output_dir),
+        )
         await stack.enter_async_context(client)
         instruments = Instruments(venue, client, settings.capture.symbols, settings.rest)
         await instruments.check_once()

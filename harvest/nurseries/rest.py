@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -10,12 +11,16 @@ import httpx
 import trio
 
 from harvest.errors import HarvestError
+from harvest.log import get_logger
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from harvest.settings import RestSettings
+    from harvest.storage.bans import Bans
     from harvest.venues.protocol import RestRequest
+
+log = get_logger("REST")
 
 #: Without a Retry-After, stay away this long: a refusal that is ignored becomes a ban.
 DEFAULT_PAUSE_S = 60.0
@@ -23,6 +28,7 @@ DEFAULT_PAUSE_S = 60.0
 BURST_SHARE = 1 / 6
 #: A wait computed in floats ends a little before the weight is there.
 ROUNDING = 1e-6
+BANNED = 418
 USED_WEIGHT = "x-mbx-used-weight-1m"
 
 
@@ -92,17 +98,25 @@ class WeightBudget:
 
 
 class RestClient:
-    """Asks one venue's REST host. Use it as an async context manager."""
+    """Asks one venue's REST host. Use it as an async context manager; it begins by keeping to a ban that ``bans`` knows."""
 
-    def __init__(self, base_url: str, *, weight_per_minute: int, settings: RestSettings) -> None:
+    def __init__(
+        self, base_url: str, *, weight_per_minute: int, settings: RestSettings, bans: Bans | None = None
+    ) -> None:
         self.base_url = base_url
         self.host = urlsplit(base_url).netloc
         self.budget = WeightBudget(weight_per_minute * settings.weight_share)
+        self._bans = bans
         self._client = httpx.AsyncClient(
             base_url=base_url, timeout=settings.timeout_s, headers={"User-Agent": "market-harvest"}
         )
 
     async def __aenter__(self) -> RestClient:
+        if self._bans is not None:
+            left_s = await trio.to_thread.run_sync(self._bans.seconds_left, self.host, time.time_ns())
+            if left_s:
+                log.warning(f"{self.host} has banned this address; not asking it for {left_s:.0f}s")
+                self.budget.pause(left_s)
         return self
 
     async def __aexit__(
@@ -131,11 +145,23 @@ class RestClient:
         retry_after_s = _retry_after_s(response)
         if response.status_code in (429, 418, 403):
             # Jitter: others behind the same address wait for the same second.
-            self.budget.pause((retry_after_s or DEFAULT_PAUSE_S) + random.uniform(0, 1))
+            pause_s = (retry_after_s or DEFAULT_PAUSE_S) + random.uniform(0, 1)
+            self.budget.pause(pause_s)
+            if response.status_code == BANNED and self._bans is not None:
+                await self._remember_ban(self._bans, pause_s)
         why = f"HTTP {response.status_code} {response.text[:200]}"
         raise RestError(
             self.host, request.path, why, status=response.status_code, retry_after_s=retry_after_s
         )
+
+    async def _remember_ban(self, bans: Bans, pause_s: float) -> None:
+        log.error(
+            f"{self.host} has banned this address for {pause_s:.0f}s; it is left alone, also by later runs"
+        )
+        try:
+            await trio.to_thread.run_sync(bans.remember, self.host, time.time_ns() + round(pause_s * 1e9))
+        except OSError as error:
+            log.error(f"the ban cannot be remembered: {error.strerror}")
 
 
 def _retry_after_s(response: httpx.Response) -> float | None:

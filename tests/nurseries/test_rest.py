@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -8,6 +9,7 @@ import pytest
 import trio
 
 from harvest.nurseries.rest import RestClient, RestError, WeightBudget
+from harvest.storage.bans import Bans
 from harvest.venues.protocol import RestRequest
 
 if TYPE_CHECKING:
@@ -63,6 +65,31 @@ async def test_a_refusal_pauses_every_request_for_as_long_as_the_venue_says(stat
     started = trio.current_time()
     await client.budget.spend(1)
     assert 7 <= trio.current_time() - started <= 8
+
+
+async def test_a_ban_is_remembered_by_the_next_run_and_others_hosts_are_not_touched(tmp_path):
+    bans = Bans(tmp_path / "data")
+    async with http_server([answer("418 I'm a teapot", Retry_After="90"), answer("200 OK")]) as (url, seen):
+        async with RestClient(url, weight_per_minute=1200, settings=SETTINGS, bans=bans) as client:
+            with pytest.raises(RestError):
+                await client.get(RestRequest("/x", 1))
+        assert 89 < bans.seconds_left(client.host, time.time_ns()) <= 91
+        async with RestClient(url, weight_per_minute=1200, settings=SETTINGS, bans=bans) as client:
+            with trio.move_on_after(0.2) as scope:
+                await client.get(RestRequest("/x", 1))
+        assert scope.cancelled_caught
+        assert len(seen) == 1
+    assert bans.seconds_left("other:1", time.time_ns()) == 0
+    assert bans.seconds_left(client.host, time.time_ns() + 92 * 10**9) == 0
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"h": "soon"}', '{"h": 9999999999999999999999}'])
+def test_a_broken_file_of_bans_is_no_ban(content, tmp_path):
+    (tmp_path / "_bans.json").write_text(content)
+    bans = Bans(tmp_path)
+    assert bans.seconds_left("h", time.time_ns()) == 0
+    bans.remember("h", time.time_ns() + 10**10)
+    assert 9 < bans.seconds_left("h", time.time_ns()) <= 10
 
 
 async def test_a_host_that_is_not_there_is_named_and_counts_as_unreachable():
