@@ -27,7 +27,8 @@ class Bans:
             OSError: it could not be written.
         """
         now_ns = time.time_ns()
-        bans = {known: until for known, until in self._read().items() if until > now_ns}
+        believed = range(now_ns, now_ns + LONGEST_NS)
+        bans = {known: until for known, until in self._read().items() if until in believed}
         bans[host] = max(until_ns, bans.get(host, 0))
         self._path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self._path.with_name(f".{self._path.name}.tmp")
