@@ -54,12 +54,13 @@ class Surroundings:
 class Session:
     """One connection of a stream.
 
-    ``delivering`` is set by the first market data, ``due`` when another connection is to take over, ``ended`` at the end,
-    for ``reason``: ``stall``, ``own_stall``, ``disconnect``, ``handover`` or ``shutdown``.
+    ``delivering`` is set by the first market data, ``ready`` when besides every request was answered, so that nothing is
+    left out, ``due`` when another connection is to take over, ``ended`` at the end, for ``reason``: ``stall``, ``own_stall``, ``disconnect``, ``handover`` or ``shutdown``.
     """
 
     def __init__(self, around: Surroundings, name: str) -> None:
         self.delivering = trio.Event()
+        self.ready = trio.Event()
         self.due = trio.Event()
         self.ended = trio.Event()
         self.reason = "shutdown"
@@ -245,6 +246,8 @@ class Session:
             elif isinstance(event, ShutdownNotice):
                 self._log.warning("the venue announces that it will close this connection: handing over")
                 self.due.set()
+        if self.delivering.is_set() and self._acknowledged.is_set():
+            self.ready.set()
 
     def _answered(self) -> None:
         self._unanswered -= 1

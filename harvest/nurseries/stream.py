@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from harvest.settings import StreamSettings
     from harvest.venues.protocol import ConnectionPlan
 
+#: The old connection stays so much longer: what it was sent before the new one subscribed may be on its way.
+LINGER_S = 1.0
+
 _TAGS = {"trade": "TRADE", "orderbook": "ORDERBOOK"}
 
 
@@ -84,10 +87,12 @@ class Stream:
         """Open another connection, and retire the old one once it delivers; returns the one that goes on."""
         while not old.ended.is_set():
             new = self._start(nursery)
-            await first_of(new.delivering, new.ended, old.ended)
+            await first_of(new.ready, new.ended, old.ended)
             if old.ended.is_set():
                 return new
-            if new.delivering.is_set():
+            if new.ready.is_set():
+                with trio.move_on_after(LINGER_S):
+                    await old.ended.wait()
                 self.stats.handovers += 1
                 self._log.info("handed over to a new connection; the old one retires")
                 old.retire()

@@ -226,12 +226,22 @@ async def test_a_bug_in_the_pipeline_crashes_visibly_and_leaves_nothing_open(
 
 
 async def test_an_old_connection_retires_only_when_its_successor_delivers(monkeypatch, autojump_clock, lines):
-    bench = Bench(monkeypatch, every(1), every(1, 0, then=lost()), every(40), every(1), handover_s=1000.0)
+    # Delivering alone is not enough: until every request is answered, some of its streams may not flow yet.
+    async def late_answer(connection: Any) -> None:
+        connection.give(DATA)
+        await trio.sleep(40)
+        connection.give(ACK)
+        while True:
+            connection.give(DATA)
+            await trio.sleep(1)
+
+    lively = every(1, None, ACK)
+    bench = Bench(monkeypatch, lively, every(1, 0, then=lost()), late_answer, lively, handover_s=1000.0)
     await bench.run(1500)
     handed = [(when, name) for when, name, reason in bench.intake.closed_at if reason == "handover"]
     ((when, name),) = handed[:1]
     assert name == "trade-1"
-    assert 900 + 40 <= when <= 1000 + 45
+    assert 900 + 41 <= when <= 1000 + 46
     # The first successor was lost, and cost nothing.
     assert [reason for _, _, reason in bench.intake.closed_at][:2] == ["disconnect", "handover"]
     assert bench.metrics.connections["trade-1"].handovers == len(handed)
@@ -246,16 +256,16 @@ async def test_a_shutdown_notice_hands_over_at_once(monkeypatch, autojump_clock,
         await trio.sleep(30)
         raise lost()
 
-    bench = Bench(monkeypatch, notice, every(1))
+    bench = Bench(monkeypatch, notice, every(1, None, ACK))
     await bench.run(200)
-    assert bench.intake.closed_at[0] == (pytest.approx(51.2), "trade-1", "handover")
+    assert bench.intake.closed_at[0] == (pytest.approx(52.2), "trade-1", "handover")
     assert "handing over" in " ".join(line["event"] for line in lines)
 
 
 async def test_if_the_old_one_breaks_during_the_hand_over_the_new_one_goes_on(
     monkeypatch, autojump_clock, lines
 ):
-    bench = Bench(monkeypatch, every(1, 1005, then=lost()), every(60), handover_s=1000.0)
+    bench = Bench(monkeypatch, every(1, 1005, then=lost()), every(60, None, ACK), handover_s=1000.0)
     await bench.run(1300)
     assert next(reason for _, _, reason in bench.intake.closed_at) in {"disconnect", "handover"}
     assert bench.intake.closed_at[-1][2] == "shutdown"
