@@ -70,6 +70,7 @@ Fault = Annotated[
     list[str] | None,
     typer.Option(metavar="SCRIPT", help="A fault, such as 'stall trades at 10s'; repeatable."),
 ]
+FaultFile = Annotated[Path | None, typer.Option(metavar="FILE", help="Faults as a TOML file.")]
 Speed = Annotated[str, typer.Option(metavar="N|max", help="How fast the simulated venue's time runs.")]
 Seed = Annotated[int, typer.Option(help="Seed of the simulated market.")]
 
@@ -145,6 +146,7 @@ def run(
     ] = False,
     replay: Replay = None,
     fault: Fault = None,
+    fault_file: FaultFile = None,
     speed: Speed = "1",
     seed: Seed = 1,
     live: Annotated[
@@ -167,9 +169,10 @@ def run(
             seed=seed,
             speed=parse_speed(speed),
             faults=tuple(fault or ()),
+            fault_file=fault_file,
             replay=tuple(replay or ()),
         )
-    elif replay or fault:
+    elif replay or fault or fault_file:
         fail("--replay and --fault belong to a simulated venue: add --simulate")
     sys.exit(run_until_done(loaded.settings, simulator=simulator, live=live))
 
@@ -239,7 +242,7 @@ def simulate(
     speed: Speed = "1",
     replay: Replay = None,
     fault: Fault = None,
-    fault_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Faults as a TOML file.")] = None,
+    fault_file: FaultFile = None,
 ) -> None:
     """Serve a faithful local Binance; prints its addresses as one JSON line."""
     from harvest.simulator import SimulatorConfig
