@@ -9,6 +9,7 @@ import attrs
 
 from harvest.metrics import Metrics
 from harvest.nurseries.backfill import Backfill
+from harvest.nurseries.bookkeeper import Bookkeeper
 from harvest.nurseries.health import Health
 from harvest.nurseries.intake import Intake
 from harvest.nurseries.lag import LagSensor
@@ -106,6 +107,7 @@ class Parts:
             directory=directory,
             provenance=Provenance(venue_name, self.run_id, trade_ids=id_space),
             settings=settings.writer,
+            on_published=Bookkeeper(capture.output_dir).enter,
         )
         self.rotation = Rotation(
             tables=self.pipeline.tables,

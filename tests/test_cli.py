@@ -115,6 +115,7 @@ def test_version_and_help(tmp_path):
         assert option in text
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not RECORDINGS.exists(), reason="the recordings are not here")
 def test_a_replay_over_sockets_gives_the_rows_of_an_ingest(tmp_path):
     files = [

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import time
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -22,6 +22,14 @@ pytestmark = pytest.mark.slow
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
 RUN = ("run", "--symbols", ",".join(SYMBOLS), "--simulate", "--data", "data", "--no-live")
 KINDS = ("prices", "depth", "orderbook", "ofi", "cvd")
+
+
+def verified(tmp_path: Path, exit_code: int) -> dict[str, Any]:
+    """Verify the data of a test, and return what was found."""
+    done = harvest("verify", "data", "--json", cwd=tmp_path)
+    report: dict[str, Any] = json.loads(done.stdout)
+    assert (done.returncode, report["damage"]) == (exit_code, []), done.stdout
+    return report
 
 
 def ids_of(root: Path, symbol: str) -> list[int]:
@@ -72,6 +80,7 @@ def test_a_stalled_trade_stream_is_back_in_time_and_no_book_message_is_lost_or_l
         assert chain_holes(diffs) == []
         latest_ns = [row["recv_ns"] for row in diffs]
         assert max(after - before for before, after in pairwise(latest_ns)) < 10**9
+    assert verified(tmp_path, 0)["complete"]
 
 
 def test_a_stalled_orderbook_stream_does_not_disturb_the_trades(tmp_path):
@@ -93,6 +102,10 @@ def test_a_stalled_orderbook_stream_does_not_disturb_the_trades(tmp_path):
         assert not tops[-1]["suspect"]
         # A stale book may cross, and says that it is not to be trusted.
         assert not any(row["bid_px_0"] >= row["ask_px_0"] for row in tops if not row["suspect"])
+    missing = {
+        one["symbol"]: one["missing"] for one in verified(tmp_path, 1)["series"] if one["kind"] == "depth"
+    }
+    assert [[gap["why"] for gap in missing[symbol]] for symbol in SYMBOLS] == [["stall"], ["stall"]]
 
 
 def test_two_sockets_leave_no_hole_when_one_breaks_and_when_all_are_handed_over(tmp_path):
@@ -121,6 +134,7 @@ def test_two_sockets_leave_no_hole_when_one_breaks_and_when_all_are_handed_over(
         diffs = [row for row in rows(root, "depth", symbol=symbol) if row["source"] == "ws"]
         assert chain_holes(diffs) == []
         assert not any(row["suspect"] for row in rows(root, "orderbook", symbol=symbol))
+    assert verified(tmp_path, 0)["complete"]
 
 
 def test_one_socket_is_handed_over_without_a_hole(tmp_path):

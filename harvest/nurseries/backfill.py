@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import random
+from math import inf
 from typing import TYPE_CHECKING
 
 import trio
 
-from harvest.errors import MalformedMessageError
 from harvest.log import get_logger
 from harvest.nurseries.backoff import Backoff
 from harvest.nurseries.rest import RestError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from harvest.metrics import Metrics
     from harvest.nurseries.rest import RestClient
@@ -52,6 +51,8 @@ class Backfill:
         self._wanted: dict[str, None] = {}
         self._in_flight: set[str] = set()
         self._backoffs: dict[str, Backoff] = {}
+        #: When a symbol may be asked for again, by Trio's clock.
+        self._due: dict[str, float] = {}
         self._idle_workers = trio.lowlevel.ParkingLot()
 
     def want(self, symbol: str) -> None:
@@ -67,9 +68,10 @@ class Backfill:
 
     async def _work(self) -> None:
         while True:
-            symbol = next((symbol for symbol in self._wanted if symbol not in self._in_flight), None)
+            symbol = self._next_symbol()
             if symbol is None:
-                await self._idle_workers.park()
+                with trio.move_on_at(self._next_due()):
+                    await self._idle_workers.park()
                 continue
             del self._wanted[symbol]
             self._in_flight.add(symbol)
@@ -80,41 +82,46 @@ class Backfill:
                 if symbol in self._wanted:
                     self._idle_workers.unpark()
 
+    def _next_symbol(self) -> str | None:
+        """Return the symbol that was wanted first, of those that may be asked for now."""
+        now = trio.current_time()
+        return next((symbol for symbol in self._waiting() if self._due.get(symbol, now) <= now), None)
+
+    def _next_due(self) -> float:
+        """Return when the first symbol that waits may be asked for, by Trio's clock."""
+        return min((self._due[symbol] for symbol in self._waiting() if symbol in self._due), default=inf)
+
+    def _waiting(self) -> Iterator[str]:
+        return (symbol for symbol in self._wanted if symbol not in self._in_flight)
+
     async def _fetch(self, symbol: str) -> None:
-        """Fetch one snapshot; on failure wait, and queue it again."""
-        backoff = self._backoffs.get(symbol)
-        if backoff is not None:
-            # A symbol that wants one snapshot after the other (too old each time) must not spin.
-            await trio.sleep(backoff.next_wait_s(0))
+        """Fetch one snapshot; where that fails, or brings one that does not fit, it is wanted again after a while."""
         try:
             body = await self._client.get(self._venue.snapshot_request(symbol, self._book.snapshot_levels))
         except RestError as error:
             self._metrics.snapshot_failures += 1
-            backoff = self._backoff(symbol)
-            wait_s = max(backoff.next_wait_s(0), error.retry_after_s or 0.0)
+            wait_s = self._postpone(symbol, error.retry_after_s or 0.0)
             log.warning(f"{symbol}: no snapshot ({error}); trying again in {wait_s:.1f}s", symbol=symbol)
-            await trio.sleep(wait_s)
             self.want(symbol)
             return
         self._metrics.snapshots += 1
+        # If it was wanted again meanwhile, this body may be too old, which the book itself decides.
+        self._wanted.pop(symbol, None)
+        self._deliver(symbol, body)
         if symbol in self._wanted:
-            # It was wanted again meanwhile: this body may be too old, which the book itself decides.
-            del self._wanted[symbol]
-        try:
-            self._deliver(symbol, body)
-        except MalformedMessageError as error:
-            log.warning(f"{symbol}: {error}", symbol=symbol)
-            self.want(symbol)
-        if symbol in self._wanted:
-            self._backoff(symbol)
+            wait_s = self._postpone(symbol)
+            log.info(f"{symbol}: the snapshot does not fit; trying again in {wait_s:.1f}s", symbol=symbol)
         else:
             self._backoffs.pop(symbol, None)
+            self._due.pop(symbol, None)
 
-    def _backoff(self, symbol: str) -> Backoff:
+    def _postpone(self, symbol: str, at_least_s: float = 0.0) -> float:
+        """Let ``symbol`` wait before it is asked for again, and no worker with it; returns for how long."""
         backoff = self._backoffs.get(symbol)
         if backoff is None:
-            initial_s, max_s = self._rest.retry_initial_s, self._rest.retry_max_s
             backoff = self._backoffs[symbol] = Backoff(
-                initial_s=initial_s, max_s=max_s, reset_s=float("inf"), seed=random.getrandbits(32)
+                initial_s=self._rest.retry_initial_s, max_s=self._rest.retry_max_s, reset_s=inf
             )
-        return backoff
+        wait_s = max(backoff.next_wait_s(0), at_least_s)
+        self._due[symbol] = trio.current_time() + wait_s
+        return wait_s

@@ -67,20 +67,8 @@ class Intake:
             self._lost[connection.connection] = (from_ns, lost + len(frames))
             self._pipeline.metrics.overload_frames += len(frames)
             return Outcome(data_messages=len(frames))
-        if self._lost and connection.connection in self._lost:
-            from_ns, lost = self._lost.pop(connection.connection)
-            self._feed(
-                Overload(
-                    self._take_seq(),
-                    recv_ns,
-                    mono_ns,
-                    connection.connection,
-                    connection.feed,
-                    connection.symbols,
-                    from_ns,
-                    lost,
-                )
-            )
+        if self._lost:
+            self._record_loss(connection, recv_ns, mono_ns)
         return self._feed(Frames(self._take_seq(), recv_ns, mono_ns, connection.connection, frames))
 
     def opened(self, connection: str, feed: Feed, symbols: tuple[str, ...]) -> Opened:
@@ -90,7 +78,8 @@ class Intake:
         return record
 
     def closed(self, connection: Opened, reason: str) -> None:
-        """Record that a connection has ended, and why."""
+        """Record that a connection has ended, and why; before that, what was let go of it."""
+        self._record_loss(connection, time.time_ns(), time.monotonic_ns())
         self._feed(
             Closed(
                 self._take_seq(),
@@ -117,6 +106,25 @@ class Intake:
         """Record that what is still missing between two ids is not to be had."""
         return self._feed(
             Unserved(self._take_seq(), time.time_ns(), time.monotonic_ns(), symbol, from_id, to_id, reason)
+        )
+
+    def _record_loss(self, connection: Opened, recv_ns: int, mono_ns: int) -> None:
+        """Record what was let go of ``connection``, if anything was."""
+        name = connection.connection
+        if name not in self._lost:
+            return
+        from_ns, lost = self._lost.pop(name)
+        self._feed(
+            Overload(
+                self._take_seq(),
+                recv_ns,
+                mono_ns,
+                name,
+                connection.feed,
+                connection.symbols,
+                from_ns,
+                lost,
+            )
         )
 
     def _take_seq(self) -> int:

@@ -88,11 +88,15 @@ class Stream:
         while not old.ended.is_set():
             new = self._start(nursery)
             await first_of(new.ready, new.ended, old.ended)
-            if old.ended.is_set():
-                return new
             if new.ready.is_set():
                 with trio.move_on_after(LINGER_S):
-                    await old.ended.wait()
+                    await first_of(new.ended, old.ended)
+            if old.ended.is_set():
+                if not new.delivering.is_set():
+                    self.stats.state = "connecting"
+                return new
+            # The successor may have been lost while the old one lingered, which then is all there is.
+            if not new.ended.is_set():
                 self.stats.handovers += 1
                 self._log.info("handed over to a new connection; the old one retires")
                 old.retire()

@@ -17,6 +17,7 @@ from harvest.nurseries.backoff import Backoff
 from harvest.storage.parquet import encode
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from harvest.settings import WriterSettings
@@ -99,7 +100,8 @@ class Writer:
 
     At most ``settings.queue_tables`` tables wait, failing ones included; further ones are refused, and stay with the
     caller. A flush that fails is tried again for ever, and keeps nobody else from the disk meanwhile. ``provenance`` may
-    be replaced at any time; a file gets what it is when its rows are encoded.
+    be replaced at any time; a file gets what it is when its rows are encoded. ``on_published`` is called in the flush's
+    thread once a file is published, and must not raise.
     """
 
     def __init__(
@@ -109,10 +111,12 @@ class Writer:
         provenance: Provenance,
         settings: WriterSettings,
         stats: WriterStats | None = None,
+        on_published: Callable[[EncodedFile], None] = lambda _file: None,
     ) -> None:
         self.provenance = provenance
         self.stats = stats or WriterStats()
         self._directory = directory
+        self._on_published = on_published
         self._settings = settings
         self._send, self._receive = trio.open_memory_channel[_Flush](settings.queue_tables)
         self._limiter = trio.CapacityLimiter(settings.save_concurrency)
@@ -218,6 +222,7 @@ class Writer:
             flush.sealed = None
         encoded = flush.encoded
         self._directory.publish(flush.path, encoded.data)
+        self._on_published(encoded)
         done = time.monotonic()
         # In the thread, so that it counts also where nobody waits for the thread any more.
         with self._accounts:

@@ -20,6 +20,7 @@ from harvest.pipeline.recordings import Recording, in_order, read
 from harvest.pipeline.records import Frames, SnapshotBody
 from harvest.pipeline.resume import check_id_space, resume_cvd
 from harvest.pipeline.summary import Summary
+from harvest.storage import ledger
 from harvest.storage.catalog import scan
 from harvest.storage.files import DataDirectory
 from harvest.storage.layout import new_run_id
@@ -225,6 +226,7 @@ class _Files:
         path = self._directory.path_of(sealed, venue=self._provenance.venue, run=self._provenance.run)
         encoded = encode(sealed, self._provenance)
         self._directory.publish(path, encoded.data)
+        ledger.append(self._directory.root, [ledger.entry_of_file(encoded.data)])
         return sealed, encoded.size_bytes
 
     def _collect(self, *, at_most: int) -> None:

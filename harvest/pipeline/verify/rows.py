@@ -1,0 +1,116 @@
+"""Rows by column, as numpy arrays: what an Arrow batch becomes to be merged, cut, and compared bit by bit."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from harvest.storage.kinds import LEVELS, UNKNOWN
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from harvest.market import Level
+
+Rows: TypeAlias = dict[str, "NDArray[Any]"]
+"""Columns of equal length. Unknown integers are ``UNKNOWN``, unknown floats NaN; the two columns of a side of ``depth`` are
+one of lists, named ``bids`` and ``asks``, one list of levels a row, and ``unsound`` tells where some were left out; labels are
+strings."""
+
+BIDS = "bid_px"
+#: No venue has as much of anything; what follows from more cannot be computed.
+MOST_QTY = 1e100
+
+
+def rows_of(batch: pa.RecordBatch) -> Rows:
+    """Turn a batch into arrays; times become microseconds."""
+    rows: Rows = {}
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        if column.type == LEVELS or pa.types.is_list(column.type):
+            continue
+        rows[name] = _array(column)
+    if BIDS in batch.schema.names:
+        rows["bids"], unsound_bids = _levels(batch[BIDS], batch["bid_qty"])
+        rows["asks"], unsound_asks = _levels(batch["ask_px"], batch["ask_qty"])
+        rows["unsound"] = unsound_bids | unsound_asks
+    return rows
+
+
+def count(rows: Rows) -> int:
+    """Return the number of rows."""
+    return len(rows["seq"])
+
+
+def cut(rows: Rows, where: slice | NDArray[Any]) -> Rows:
+    """Take a slice, a mask, or an order of rows."""
+    return {name: column[where] for name, column in rows.items()}
+
+
+def join(parts: list[Rows]) -> Rows:
+    """Put rows of one kind after one another."""
+    if len(parts) == 1:
+        return parts[0]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def differ(one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.bool_]:
+    """Tell where two columns differ: floats by their bits, so that -0.0 is not 0.0, but every NaN is unknown."""
+    if one.dtype != np.float64:
+        found: NDArray[np.bool_] = one != other
+        return found
+    different: NDArray[np.bool_] = one.view(np.int64) != other.view(np.int64)
+    if different.any():
+        different &= ~(np.isnan(one) & np.isnan(other))
+    return different
+
+
+def stretches(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Return where neighbours are True, as (first, one after the last)."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], mask, [False])).astype(np.int8))).tolist()
+    return list(zip(edges[::2], edges[1::2], strict=True))
+
+
+def widened(bounds: tuple[int, int] | None, values: NDArray[np.int64]) -> tuple[int, int] | None:
+    """Widen the least and greatest value so far (None: there was none) by more values, of which there may be none."""
+    if not len(values):
+        return bounds
+    low, high = int(values.min()), int(values.max())
+    return (low, high) if bounds is None else (min(low, bounds[0]), max(high, bounds[1]))
+
+
+def _array(column: pa.Array) -> NDArray[Any]:
+    if pa.types.is_timestamp(column.type):
+        column = column.cast(pa.int64())
+    if pa.types.is_integer(column.type):
+        column = pc.fill_null(column, UNKNOWN) if column.null_count else column
+    # Null floats become the one NaN that numpy writes, and so do ours.
+    array: NDArray[Any] = column.to_numpy(zero_copy_only=False)
+    return array
+
+
+def _levels(prices: pa.ListArray, quantities: pa.ListArray) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Pair prices and quantities, and tell which rows hold some that are no numbers; these levels are left out.
+
+    Raises:
+        ValueError: a row has other numbers of prices and of quantities.
+    """
+    px, qty = prices.flatten().to_numpy(), quantities.flatten().to_numpy()
+    lengths = pc.list_value_length(prices).to_numpy()
+    if not np.array_equal(lengths, pc.list_value_length(quantities).to_numpy()):
+        raise ValueError("the lists of a side differ in length")
+    offsets = np.concatenate(([0], np.cumsum(lengths)))
+    sound = np.isfinite(px) & (qty >= 0) & (qty < MOST_QTY)
+    unsound = np.zeros(len(prices), np.bool_)
+    if not sound.all():
+        unsound[np.searchsorted(offsets, np.flatnonzero(~sound), side="right") - 1] = True
+        offsets = np.concatenate(([0], np.cumsum(sound)))[offsets]
+        px, qty = px[sound], qty[sound]
+    pairs: list[Level] = list(zip(px.tolist(), qty.tolist(), strict=True))
+    column = np.empty(len(prices), object)
+    for row, (start, end) in enumerate(pairwise(offsets.tolist())):
+        column[row] = pairs[start:end]
+    return column, unsound
