@@ -72,8 +72,10 @@ class Display:
         for (feed, symbol), stats in feeds[:MAX_ROWS]:
             table.add_row(*self._row(feed, symbol, stats, waiting.get(symbol, {})))
         lines: list[RenderableType] = [table]
-        if len(feeds) > MAX_ROWS:
-            lines.append(Text(f"… and {len(feeds) - MAX_ROWS} more feeds without trouble", style="dim"))
+        if hidden := feeds[MAX_ROWS:]:
+            troubled = sum(self._trouble(stats) for _, stats in hidden)
+            how = f", {troubled} of them with trouble" if troubled else " without trouble"
+            lines.append(Text(f"… and {len(hidden)} more feeds{how}", style="yellow" if troubled else "dim"))
         lines += [Text(line, style="dim") for line in self._status.lines()]
         return Group(*lines)
 
@@ -88,8 +90,8 @@ class Display:
         kinds = ("prices",) if feed == "trade" else ("depth", "orderbook", "ofi")
         carriers = [c for c in self._metrics.connections.values() if c.feed == feed and symbol in c.symbols]
         reconnects = sum(carrier.reconnects for carrier in carriers)
-        state = Text(carriers[0].state if carriers else "")
-        if feed == "orderbook" and stats.stored and not stats.in_sync:
+        state = Text(", ".join(dict.fromkeys(carrier.state for carrier in carriers)))
+        if _is_suspect(stats):
             state = Text(
                 "suspect: no snapshot yet" if not stats.resyncs else "suspect: resynchronising",
                 style="yellow",
@@ -112,13 +114,18 @@ class Display:
 
     def _trouble(self, stats: FeedStats) -> bool:
         age_s = self._age_s(stats)
-        return bool(stats.gaps) or age_s is None or age_s > self._limit_s(stats.feed) / 2
+        is_old = age_s is None or age_s > self._limit_s(stats.feed) / 2
+        return bool(stats.gaps) or is_old or _is_suspect(stats)
 
     def _limit_s(self, feed: Feed) -> float:
         return self._health.trade_timeout_s if feed == "trade" else self._health.orderbook_timeout_s
 
     def _age_s(self, stats: FeedStats) -> float | None:
         return None if stats.last_mono_ns is None else (self._clock_ns() - stats.last_mono_ns) / 1e9
+
+
+def _is_suspect(stats: FeedStats) -> bool:
+    return stats.feed == "orderbook" and stats.stored > 0 and not stats.in_sync
 
 
 def _warn(count: int) -> Text:

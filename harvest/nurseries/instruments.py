@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 log = get_logger("INSTRUMENTS")
 
+#: So many times as long as one answer may take. Within it a host that cannot be reached is found out and named; longer
+#: takes only one that wants to be left alone, perhaps for days.
+PATIENCE = 1.5
+
 
 class Instruments:
     """The symbols of a run, and whether the venue knows them."""
@@ -35,22 +39,21 @@ class Instruments:
         self._checked = False
 
     async def check_once(self) -> None:
-        """Check before the capture begins, if the venue answers; capture does not wait for more than one answer.
+        """Check before the capture begins, if the venue answers in time; otherwise the capture does not wait.
 
         Raises:
             UnknownSymbolError: the venue does not list a symbol.
         """
-        try:
-            await self._check()
-        except RestError as error:
-            hint = (
-                f"; it keeps trying. Without a network, `harvest run --symbols {','.join(self._symbols)} --simulate` "
-                f"shows everything with a simulated venue"
+        patience_s = PATIENCE * self._settings.timeout_s
+        with trio.move_on_after(patience_s) as scope:
+            await self._try_once()
+        if scope.cancelled_caught:
+            host = self._client.host
+            log.warning(
+                f"cannot check the symbols yet: {host} did not answer within {patience_s:g}s, or wants to be left "
+                f"alone; the capture begins without",
+                host=host,
             )
-            problem = f"cannot reach {error.host}" if error.unreachable else "cannot check the symbols"
-            log.error(f"{problem}: {error}{hint if error.unreachable else ''}", host=error.host)
-        except MalformedMessageError as error:
-            log.error(f"cannot check the symbols: {error}")
 
     async def check_until_known(self) -> None:
         """Check until the venue has answered, while the capture runs; then return."""
@@ -67,6 +70,19 @@ class Instruments:
                 # The others are being captured, and go on.
                 self._checked = True
                 log.error(str(error))
+
+    async def _try_once(self) -> None:
+        try:
+            await self._check()
+        except RestError as error:
+            hint = (
+                f"; it keeps trying. Without a network, `harvest run --symbols {','.join(self._symbols)} --simulate` "
+                f"shows everything with a simulated venue"
+            )
+            problem = f"cannot reach {error.host}" if error.unreachable else "cannot check the symbols"
+            log.error(f"{problem}: {error}{hint if error.unreachable else ''}", host=error.host)
+        except MalformedMessageError as error:
+            log.error(f"cannot check the symbols: {error}")
 
     async def _check(self) -> None:
         body = await self._client.get(self._venue.instruments_request())

@@ -31,10 +31,16 @@ KINDS = ("prices", "depth", "orderbook", "ofi", "cvd")
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory):
+    root = tmp_path_factory.mktemp("clean")
+    recorded(root)
+    return root
+
+
 @pytest.fixture
-def root(tmp_path):
-    recorded(tmp_path)
-    return tmp_path
+def root(clean, tmp_path):
+    return shutil.copytree(clean, tmp_path / "data")
 
 
 def whats(report, kind=None):

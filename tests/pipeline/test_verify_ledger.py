@@ -40,8 +40,11 @@ def test_a_file_that_the_ledger_names_and_that_is_not_there_is_a_warning_with_it
 def test_a_disagreement_names_what_differs_and_is_no_damage(tmp_path):
     recorded(tmp_path)
     entries = ledger.rebuild(tmp_path).entries
+    dropped = next(one for one in entries if one.kind == "cvd")
     wrong = [
-        msgspec.structs.replace(one, ws=(), rows=3) if one.kind == "prices" else one for one in entries[:-1]
+        msgspec.structs.replace(one, ws=(), rows=3) if one.kind == "prices" else one
+        for one in entries
+        if one is not dropped
     ]
     for page in ledger.pages(tmp_path):
         page.unlink()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -165,7 +166,7 @@ def test_spans_hold_exactly_the_ids_in_whatever_order_and_parts_they_come(ids, c
         account.add(rows_of(ids[start:end]))
     spans = account.close().ws
     assert [at for span in spans for at in range(span.from_id, span.to_id + 1)] == sorted(ids)
-    assert all(after.from_id > before.to_id + 1 for before, after in zip(spans, spans[1:], strict=False))
+    assert all(after.from_id > before.to_id + 1 for before, after in pairwise(spans))
 
 
 @settings(deadline=None)

@@ -170,11 +170,11 @@ class Orderbook:
         if "bid_px_0" not in rows:
             return
         crossed = (rows["bid_px_0"] >= rows["ask_px_0"]) & ~rows["suspect"]
-        if crossed.any():
-            ids = rows["update_id"][crossed]
+        for start, end in stretches(crossed):
+            ids = rows["update_id"][start:end]
             bounds = int(ids.min()), int(ids.max())
             detail = "the best bid reaches the best ask"
-            self._findings.damaged("crossed", detail, kind="orderbook", ids=bounds, rows=int(crossed.sum()))
+            self._findings.damaged("crossed", detail, kind="orderbook", ids=bounds, rows=end - start)
 
 
 def _by_run(file: DataFile) -> tuple[str, int]:

@@ -1,0 +1,426 @@
+"""Streams on the virtual clock, with exact times: first over sessions that are scripts, then over a network that is one."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import pytest
+import structlog
+import trio
+
+from harvest.metrics import Metrics
+from harvest.nurseries import session as session_room
+from harvest.nurseries import stream as stream_room
+from harvest.nurseries.lag import LagSensor
+from harvest.nurseries.stream import LINGER_S, Stream, first_of
+from harvest.pipeline.events import Outcome
+from harvest.pipeline.records import Opened
+from harvest.settings import Settings
+from harvest.venues import VENUES
+from harvest.venues.protocol import Acknowledgement, Refusal, StreamOptions
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+SETTINGS = attrs.evolve(Settings().streams, backoff_initial_s=1.0, backoff_max_s=8.0, backoff_reset_s=300.0)
+#: The first wait of a backoff is at most this.
+SHORT_S = 0.25
+
+
+class Session:
+    """A session whose life is a script; it remembers when it began, ended and was retired."""
+
+    def __init__(self, around: Any, name: str, script: Callable[[Session], Any]) -> None:
+        self.delivering, self.ready, self.due, self.ended = (trio.Event() for _ in range(4))
+        self.reason, self.stable_s = "shutdown", 0.0
+        self.stats, self.name = around.stats, name
+        self.began_at = trio.current_time()
+        self.ended_at: float | None = None
+        self.retired_at: float | None = None
+        self._script = script
+        self._scope = trio.CancelScope()
+
+    async def run(self) -> None:
+        try:
+            with self._scope:
+                await self._script(self)
+        finally:
+            self.ended_at = trio.current_time()
+            self.ended.set()
+
+    def retire(self) -> None:
+        self.retired_at = trio.current_time()
+        self.reason = "handover"
+        self._scope.cancel()
+
+    def deliver(self) -> None:
+        """Be a session that carries everything."""
+        self.delivering.set()
+        self.ready.set()
+        self.stats.state = "receiving"
+
+
+def lives(
+    seconds: float = float("inf"),
+    *,
+    ready_after: float | None = None,
+    due_after: float | None = None,
+    reason: str = "disconnect",
+    stable_s: float = 0.0,
+) -> Callable[[Session], Any]:
+    """Script: ready and due after so long (never, if None), then the end for ``reason``."""
+
+    async def script(session: Session) -> None:
+        async def later(after_s: float | None, action: Callable[[], object]) -> None:
+            if after_s is not None:
+                await trio.sleep(after_s)
+                action()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(later, ready_after, session.deliver)
+            nursery.start_soon(later, due_after, session.due.set)
+            await trio.sleep(seconds)
+            nursery.cancel_scope.cancel()
+        session.reason, session.stable_s = reason, stable_s
+
+    return script
+
+
+def make_stream(
+    intake: Any = None, lag: LagSensor | None = None, symbols: int = 1, **settings: Any
+) -> Stream:
+    (plan,) = VENUES["binance-usdm"].connections(
+        "trade",
+        [f"S{number}USDT" for number in range(symbols)],
+        StreamOptions(),
+        ws_url="wss://h",
+        max_streams=200,
+    )
+    return Stream(
+        plan,
+        "trade-1",
+        intake=intake,
+        settings=attrs.evolve(SETTINGS, **settings),
+        metrics=Metrics(),
+        lag=lag or LagSensor(),
+    )
+
+
+class Bench:
+    """A stream whose sessions run the next script each, the last one for ever after."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *scripts: Callable[[Session], Any]) -> None:
+        self.sessions: list[Session] = []
+        self._scripts = list(scripts)
+        monkeypatch.setattr(stream_room, "Session", self._make)
+        self.stream = make_stream()
+
+    def _make(self, around: Any, name: str) -> Session:
+        script = self._scripts.pop(0) if len(self._scripts) > 1 else self._scripts[0]
+        self.sessions.append(Session(around, name, script))
+        return self.sessions[-1]
+
+    async def run(self, seconds: float) -> None:
+        with trio.move_on_after(seconds):
+            await self.stream.run()
+        assert all(session.ended_at is not None for session in self.sessions)
+
+    def waits(self) -> list[float]:
+        """Return the seconds between the end of each session and the beginning of the next."""
+        return [after.began_at - (before.ended_at or 0.0) for before, after in pairwise(self.sessions)]
+
+
+@pytest.fixture
+def lines() -> Iterator[list[Any]]:
+    with structlog.testing.capture_logs() as captured:
+        yield captured
+
+
+async def test_the_first_restart_comes_at_once_and_the_next_ones_ever_later_up_to_the_bound(
+    monkeypatch, autojump_clock
+):
+    bench = Bench(monkeypatch, lives(5.0))
+    await bench.run(2000)
+    waits = bench.waits()
+    assert waits[0] <= SHORT_S
+    for number, (low, high) in enumerate([(0.5, 1), (1, 2), (2, 4), (4, 8)], start=1):
+        assert low <= waits[number] <= high
+    assert all(4 <= wait <= 8 for wait in waits[4:])
+    # For ever: it never gives up.
+    assert len(waits) > 150
+    # The last one may still be waiting to be made.
+    assert bench.stream.stats.reconnects - (len(bench.sessions) - 1) in (0, 1)
+
+
+async def test_a_stable_session_makes_the_next_wait_short_and_an_unstable_one_does_not(
+    monkeypatch, autojump_clock
+):
+    broken, stable = lives(1.0), lives(500.0, stable_s=500.0)
+    unstable = lives(500.0, stable_s=299.0)
+    bench = Bench(monkeypatch, *[broken] * 6, stable, *[broken] * 5, unstable, lives())
+    await bench.run(3000)
+    waits = bench.waits()
+    assert waits[6] <= SHORT_S
+    assert 0.5 <= waits[7] <= 1
+    assert waits[12] >= 4
+
+
+async def test_while_it_waits_the_state_says_why(monkeypatch, autojump_clock):
+    bench = Bench(monkeypatch, lives(1.0, reason="disconnect"), lives(1.0, reason="stall"), lives())
+    states = []
+
+    async def look() -> None:
+        while True:
+            states.append(bench.stream.stats.state)
+            await trio.sleep(0.01)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(look)
+        await bench.run(10)
+        nursery.cancel_scope.cancel()
+    assert list(dict.fromkeys(states)) == ["connecting", "waiting (disconnect)", "waiting (stall)"]
+
+
+async def test_every_session_has_a_name_of_its_own(monkeypatch, autojump_clock):
+    bench = Bench(monkeypatch, lives(1.0))
+    await bench.run(5)
+    names = [session.name for session in bench.sessions]
+    assert names[:3] == ["trade-1", "trade-1.2", "trade-1.3"]
+    assert len(set(names)) == len(names)
+
+
+async def test_a_hand_over_keeps_the_old_session_for_exactly_the_linger_after_the_new_one_is_ready(
+    monkeypatch, autojump_clock, lines
+):
+    bench = Bench(monkeypatch, lives(ready_after=1, due_after=100), lives(ready_after=7))
+    await bench.run(200)
+    old, new = bench.sessions
+    assert new.began_at == 100
+    assert old.retired_at == old.ended_at == 107 + LINGER_S
+    assert new.ended_at == 200
+    assert (bench.stream.stats.handovers, bench.stream.stats.reconnects) == (1, 0)
+    assert [line["event"] for line in lines] == ["handed over to a new connection; the old one retires"]
+
+
+async def test_a_successor_that_is_lost_before_it_is_ready_is_replaced_and_the_old_session_goes_on(
+    monkeypatch, autojump_clock, lines
+):
+    bench = Bench(
+        monkeypatch, lives(ready_after=1, due_after=100), lives(3.0), lives(3.0), lives(ready_after=1)
+    )
+    await bench.run(200)
+    old, first, second, third = bench.sessions
+    assert first.began_at == 100
+    assert 0 <= second.began_at - 103 <= SHORT_S
+    assert 0.5 <= third.began_at - (second.ended_at or 0) <= 1
+    assert old.ended_at == third.began_at + 1 + LINGER_S
+    assert bench.stream.stats.handovers == 1
+
+
+async def test_a_successor_that_is_lost_while_the_old_session_lingers_does_not_retire_it(
+    monkeypatch, autojump_clock, lines
+):
+    bench = Bench(
+        monkeypatch,
+        lives(ready_after=1, due_after=100),
+        lives(2.0 + LINGER_S / 2, ready_after=2.0),
+        lives(ready_after=2.0),
+    )
+    await bench.run(200)
+    old, lost, third = bench.sessions
+    assert lost.ended_at == 102 + LINGER_S / 2
+    # The old one carried the data until another one stood beside it.
+    assert old.ended_at == third.began_at + 2 + LINGER_S
+    assert (bench.stream.stats.handovers, bench.stream.stats.reconnects) == (1, 0)
+
+
+async def test_if_the_old_session_ends_first_the_successor_goes_on_alone(monkeypatch, autojump_clock, lines):
+    bench = Bench(monkeypatch, lives(105.0, ready_after=1, due_after=100), lives(ready_after=20))
+    states = []
+
+    async def look() -> None:
+        for moment in (104, 106, 121):
+            await trio.sleep_until(moment)
+            states.append(bench.stream.stats.state)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(look)
+        await bench.run(200)
+    old, new = bench.sessions
+    assert (old.ended_at, old.retired_at) == (105, None)
+    assert new.ended_at == 200
+    # Nobody delivers between the end of the one and the first data of the other, and the state must not say so.
+    assert states == ["receiving", "connecting", "receiving"]
+    assert bench.stream.stats.handovers == 0
+
+
+async def test_if_both_sessions_end_while_the_old_one_lingers_another_follows(
+    monkeypatch, autojump_clock, lines
+):
+    bench = Bench(
+        monkeypatch,
+        lives(102.2, ready_after=1, due_after=100),
+        lives(2.5, ready_after=2.0),
+        lives(ready_after=1),
+    )
+    await bench.run(200)
+    old, new, third = bench.sessions
+    assert (old.ended_at, new.ended_at) == (102.2, 102.5)
+    assert 102.5 <= third.began_at <= 102.5 + SHORT_S
+    assert third.ended_at == 200
+
+
+async def test_if_the_old_session_ends_between_two_tries_the_stream_reconnects(
+    monkeypatch, autojump_clock, lines
+):
+    bench = Bench(
+        monkeypatch, lives(104.6, ready_after=1, due_after=100), *[lives(1.0)] * 4, lives(ready_after=1)
+    )
+    await bench.run(300)
+    last = bench.sessions[-1]
+    assert last.ended_at == 300
+    assert last.ready.is_set()
+
+
+async def test_a_session_that_crashes_ends_the_stream_and_its_other_session(monkeypatch, autojump_clock):
+    async def crash(_session: Session) -> None:
+        await trio.sleep(5)
+        raise ZeroDivisionError("a bug")
+
+    bench = Bench(monkeypatch, lives(ready_after=1, due_after=100), crash)
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await bench.run(200)
+    assert caught.group_contains(ZeroDivisionError, match="a bug")
+    assert [session.ended_at for session in bench.sessions] == [105, 105]
+
+
+async def test_the_first_of_several_events_is_enough_and_one_that_was_set_before_too(autojump_clock):
+    early, late = trio.Event(), trio.Event()
+
+    async def set_later() -> None:
+        await trio.sleep(3)
+        early.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(set_later)
+        await first_of(early, late)
+    assert trio.current_time() == 3
+    await first_of(late, early)
+    assert trio.current_time() == 3
+
+
+class Intake:
+    """Takes each frame for what its text says, and remembers when connections ended, and why."""
+
+    def __init__(self) -> None:
+        self.closed_at: list[tuple[float, str]] = []
+
+    def opened(self, connection: str, feed: Any, symbols: tuple[str, ...]) -> Opened:
+        return Opened(1, 0, 0, connection, feed, symbols)
+
+    def closed(self, connection: Opened, reason: str) -> None:
+        self.closed_at.append((trio.current_time(), reason))
+
+    def frames(self, connection: Opened, frames: list[bytes], recv_ns: int, mono_ns: int) -> Outcome:
+        meaning = {b"ack": Acknowledgement(1), b"no": Refusal(1, 2, "no")}
+        return Outcome(frames.count(b"data"), [meaning[frame] for frame in frames if frame in meaning])
+
+
+def wire(monkeypatch: pytest.MonkeyPatch, *frames_at: tuple[float, bytes]) -> None:
+    """Let each connection be open at once, and bring frames at times since then; it never ends by itself."""
+
+    @asynccontextmanager
+    async def opened(url: str, *, on_frames: Any, **_settings: object) -> AsyncIterator[Any]:
+        async def send(_text: str) -> None:
+            await trio.lowlevel.checkpoint()
+
+        async def run() -> None:
+            began = trio.current_time()
+            for after_s, frame in frames_at:
+                await trio.sleep_until(began + after_s)
+                on_frames([frame], 0, 0)
+            await trio.sleep_forever()
+
+        await trio.lowlevel.checkpoint()
+        yield SimpleNamespace(send=send, run=run)
+
+    monkeypatch.setattr(session_room, "open_connection", opened)
+
+
+async def run_for(stream: Stream, seconds: float) -> None:
+    with trio.move_on_after(seconds):
+        await stream.run()
+
+
+@pytest.mark.parametrize("silent_frame", [b"ack", b"no"])
+async def test_only_data_moves_the_deadline_and_it_passes_at_the_very_moment(
+    silent_frame, monkeypatch, autojump_clock
+):
+    chatter = [(after_s + 0.5, silent_frame) for after_s in range(200)]
+    wire(monkeypatch, *sorted([(10.0, b"data"), (37.25, b"data"), *chatter]))
+    intake = Intake()
+    await run_for(make_stream(intake, idle_s=60.0), 100)
+    assert intake.closed_at[0] == (37.25 + 60.0, "stall")
+
+
+@pytest.mark.parametrize(
+    ("stall_s", "expected"),
+    [(5.0, (40 + 60 + 5.0, "stall")), (7.0, (40 + 60 + 7.0, "own_stall"))],
+)
+async def test_a_stall_of_our_own_extends_the_deadline_and_beyond_a_tenth_of_it_is_recorded_as_ours(
+    stall_s, expected, monkeypatch, autojump_clock, lines
+):
+    wire(monkeypatch, (40.0, b"data"))
+    now = 0.0
+    lag, intake = LagSensor(lambda: now), Intake()
+    stream = make_stream(intake, lag, idle_s=60.0, first_message_s=600.0)
+
+    async def stand_still() -> None:
+        nonlocal now
+        for moment in (20.0, 70.0):
+            # What came before the last data is no excuse for what follows it.
+            await trio.sleep_until(moment)
+            lag.after_io_wait(0)
+            now += 30.0 if moment == 20.0 else stall_s
+            lag.before_io_wait(0)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stand_still)
+        await run_for(stream, 120)
+    assert intake.closed_at[0] == expected
+    own = expected[1] == "own_stall"
+    assert (stream.stats.stalls, stream.stats.own_stalls) == ((0, 1) if own else (1, 0))
+    (line,) = [line for line in lines if "reconnecting" in line["event"]]
+    assert line["event"].startswith("no message for 60s, reconnecting")
+    assert ("our own loop stood still" in line["event"]) is line["own_stall"] is own
+
+
+@pytest.mark.parametrize(
+    ("first_message_s", "idle_s", "said_at"), [(10.0, 60.0, 12.0), (60.0, 100.0, 62.0), (60.0, 50.0, 42.0)]
+)
+async def test_silence_after_the_acknowledgement_is_explained_after_its_time_and_before_the_watchdog(
+    first_message_s, idle_s, said_at, monkeypatch, autojump_clock, lines
+):
+    wire(monkeypatch, (2.0, b"ack"))
+    stream = make_stream(Intake(), idle_s=idle_s, first_message_s=first_message_s, symbols=5)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run_for, stream, idle_s - 0.1)
+        await trio.sleep_until(said_at - 0.1)
+        assert not any("silent" in line["event"] for line in lines)
+        await trio.sleep_until(said_at + 0.1)
+        (line,) = [line for line in lines if "acknowledged, but silent" in line["event"]]
+    assert "s0usdt@aggTrade, s1usdt@aggTrade, s2usdt@aggTrade, … on wss://h/market/stream" in line["event"]
+    assert len(line["streams"]) == 5
+
+
+@pytest.mark.parametrize("frames", [[(2.0, b"ack"), (9.0, b"data")], [(2.0, b"no"), (9.0, b"data")], []])
+async def test_nothing_is_suspected_where_data_came_in_time_or_nothing_was_acknowledged(
+    frames, monkeypatch, autojump_clock, lines
+):
+    wire(monkeypatch, *frames)
+    await run_for(make_stream(Intake(), idle_s=60.0, first_message_s=10.0), 50)
+    assert not any("Suspected" in line["event"] for line in lines)
