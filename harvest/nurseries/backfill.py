@@ -79,8 +79,6 @@ class Backfill:
                 await self._fetch(symbol)
             finally:
                 self._in_flight.discard(symbol)
-                if symbol in self._wanted:
-                    self._idle_workers.unpark()
 
     def _next_symbol(self) -> str | None:
         """Return the symbol that was wanted first, of those that may be asked for now."""
@@ -113,7 +111,6 @@ class Backfill:
             log.info(f"{symbol}: the snapshot does not fit; trying again in {wait_s:.1f}s", symbol=symbol)
         else:
             self._backoffs.pop(symbol, None)
-            self._due.pop(symbol, None)
 
     def _postpone(self, symbol: str, at_least_s: float = 0.0) -> float:
         """Let ``symbol`` wait before it is asked for again, and no worker with it; returns for how long."""

@@ -206,6 +206,23 @@ async def test_symbols_that_always_fail_do_not_hold_up_the_others(autojump_clock
         nursery.cancel_scope.cancel()
 
 
+async def test_a_failed_symbol_is_retried_on_time_by_another_worker_where_its_own_is_busy(
+    autojump_clock, lines
+):
+    def answer(symbol: str, number: int) -> bytes | RestError:
+        if symbol == "BAD" and number == 1:
+            # What waits behind it, its worker takes up at once.
+            bench.backfill.want("SLOW")
+            return refusal(503, 10.0)
+        return b"body"
+
+    bench = Bench(Client(answer))
+    bench.client.takes_s = {"SLOW": 100.0}
+    await bench.run(200, "BAD")
+    assert bench.client.times("SLOW") == [ANSWER_S]
+    assert bench.client.times("BAD") == [0.0, pytest.approx(ANSWER_S + 10)]
+
+
 async def test_after_a_success_the_next_failure_is_retried_soon_again(autojump_clock, lines):
     answers: list[bytes | RestError] = [*[refusal()] * 6, b"body", refusal(), b"body"]
     bench = Bench(Client(lambda symbol, number: answers[number - 1]))

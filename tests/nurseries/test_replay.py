@@ -57,6 +57,24 @@ async def test_while_something_still_arrives_it_is_not_over(autojump_clock):
     assert 20.0 + POLL_S <= await ends_at(Simulator(10.0), 20.0) <= 20.0 + (QUIET_POLLS + 1) * POLL_S
 
 
+async def test_a_pause_that_is_shorter_than_two_polls_is_no_end(autojump_clock):
+    metrics = Metrics()
+    simulator: Any = Simulator(0.0)
+
+    async def dawdle() -> None:
+        for _ in range(10):
+            metrics.feed("trade", "BTCUSDT").stored += 1
+            await trio.sleep(0.95 * QUIET_POLLS * POLL_S)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(dawdle)
+        await replay_received(simulator, metrics)
+        assert metrics.feed("trade", "BTCUSDT").stored == 10
+        nursery.cancel_scope.cancel()
+    # Two polls that saw the same are a second apart, and the first of them is one after the message.
+    assert (POLL_S, QUIET_POLLS) == (0.5, 2)
+
+
 async def test_silence_before_the_end_of_the_sending_is_no_end(autojump_clock):
     assert await ends_at(Simulator(60.0), 5.0) >= 60.0
 

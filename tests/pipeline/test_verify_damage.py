@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bench.verify_faults import rewrite
+from bench.stored_faults import rewrite
 from harvest.storage.layout import date_text
 from tests.pipeline.stored import (
     RUN_1,
