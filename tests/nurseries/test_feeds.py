@@ -1,4 +1,4 @@
-"""Whole feeds over real sockets: a scripted server where the wire matters, the simulator where the venue does.
+"""Whole feeds over real sockets, with a server that does as it is told.
 
 Each ends with what the records say: every connection that was opened has its end, and the reason of it.
 """
@@ -8,205 +8,29 @@ from __future__ import annotations
 import itertools
 import json
 import ssl
-from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import attrs
 import pytest
 import structlog
 import trio
 import trustme
-from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest, serve_websocket
+from trio_websocket import serve_websocket
 
-from harvest.nurseries.feeds import run_feed
-from harvest.nurseries.intake import Intake
-from harvest.nurseries.lag import LagSensor
 from harvest.pipeline.records import Closed, Frames, Opened
-from harvest.settings import Settings
-from harvest.simulator import SimulatorConfig, serve
-from harvest.storage.quarantine import Quarantine
-from harvest.venues import VENUES
-from harvest.venues.protocol import StreamOptions
-from tests.pipeline.wire import Harness, diff, trade
+from tests.nurseries.feed_bench import ACK, PATIENCE_S, Bench, Server, Socket, events, flow, plans, server
+from tests.pipeline.wire import diff, trade
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Iterator
 
-    from harvest.market import Feed
     from harvest.pipeline.events import Outcome
-    from harvest.pipeline.records import Record
-    from harvest.venues.protocol import ConnectionPlan
-
-    Script = Callable[["Socket"], Awaitable[None]]
-
-#: A loaded machine takes its time; nothing here waits for so long unless it is broken.
-PATIENCE_S = 20.0
-ACK = '{"result":null,"id":1}'
-SETTINGS = attrs.evolve(
-    Settings().streams,
-    idle_s=PATIENCE_S,
-    first_message_s=PATIENCE_S,
-    backoff_initial_s=0.1,
-    backoff_max_s=0.2,
-    ping_interval_s=0,
-    close_timeout_s=1.0,
-)
-
-
-class Bench:
-    """A real intake and pipeline that remember each record, and the feeds that lead to them."""
-
-    def __init__(self, root: Path, symbols: Sequence[str] = ("BTCUSDT",), **settings: Any) -> None:
-        self.harness = Harness(symbols=symbols)
-        self.metrics = self.harness.metrics
-        self.records: list[Record] = []
-        self.quarantine = Quarantine(root, "run")
-        self.settings = attrs.evolve(SETTINGS, **settings)
-        self.ssl_context: ssl.SSLContext | None = None
-        self.intake = Intake(
-            self,
-            next_seq=1,
-            quarantine=self.quarantine,
-            max_buffered_bytes=2**30,
-            buffered_bytes=lambda: 0,
-            want_snapshot=lambda symbol: None,
-            want_trades=lambda symbol, from_id, to_id: None,
-        )
-
-    def feed(self, record: Record) -> Outcome:
-        """Stand between the intake and the pipeline."""
-        self.records.append(record)
-        return self.harness.pipeline.feed(record)
-
-    async def run(self, plans: list[ConnectionPlan]) -> None:
-        """Run one feed until cancelled."""
-        await run_feed(
-            plans,
-            intake=self.intake,
-            settings=self.settings,
-            metrics=self.metrics,
-            lag=LagSensor(),
-            ssl_context=self.ssl_context,
-        )
-
-    @asynccontextmanager
-    async def running(self, *feeds: list[ConnectionPlan]) -> AsyncIterator[None]:
-        """Run feeds beside the block, which has its time; then no opening is without its end."""
-        with trio.fail_after(PATIENCE_S):
-            async with trio.open_nursery() as nursery:
-                for plans in feeds:
-                    nursery.start_soon(self.run, plans)
-                yield
-                nursery.cancel_scope.cancel()
-        self.check_pairs()
-
-    def check_pairs(self) -> None:
-        """Check that each connection was opened once and closed once, in this order."""
-        lives = [record for record in self.records if isinstance(record, Opened | Closed)]
-        for name, of_one in itertools.groupby(
-            sorted(lives, key=lambda r: r.connection), lambda r: r.connection
-        ):
-            assert [type(record) for record in of_one] == [Opened, Closed], name
-
-    def closed(self) -> list[tuple[str, str]]:
-        """Return name and reason of each connection that has ended."""
-        return [(record.connection, record.reason) for record in self.records if isinstance(record, Closed)]
-
-    def trade_ids(self, symbol: str = "BTCUSDT") -> list[int]:
-        return self.harness.column("prices", "trade_id", symbol=symbol)
-
-    async def until(self, condition: Callable[[], object]) -> None:
-        """Wait until a condition holds."""
-        with trio.fail_after(PATIENCE_S):
-            while not condition():  # noqa: ASYNC110 - it may be about the server, the log, or the pipeline
-                await trio.sleep(0.005)
-
-
-class Socket:
-    """The server's end of one connection."""
-
-    def __init__(self, websocket: WebSocketConnection, number: int) -> None:
-        self.websocket = websocket
-        self.number = number
-
-    async def request(self) -> dict[str, Any]:
-        """Return the next request of the client."""
-        return json.loads(await self.websocket.get_message())
-
-    async def subscribed(self) -> None:
-        """Wait for a subscription, and acknowledge it."""
-        await self.request()
-        await self.websocket.send_message(ACK)
-
-    async def send(self, *messages: bytes) -> None:
-        for message in messages:
-            await self.websocket.send_message(message.decode())
-
-    async def trades(self, from_id: int, count: int | None = None, every_s: float = 0.02) -> None:
-        """Send trades with ids from ``from_id`` on; without a count for ever."""
-        for trade_id in itertools.count(from_id) if count is None else range(from_id, from_id + count):
-            await self.send(trade(trade_id, event="aggTrade"))
-            await trio.sleep(every_s)
-
-
-class Server:
-    """A server on loopback: each connection runs the next script, the last one for ever after."""
-
-    def __init__(self, scripts: tuple[Script, ...]) -> None:
-        self.open = 0
-        self.accepted = 0
-        self.url = ""
-        self._scripts = scripts
-
-    async def handle(self, request: WebSocketRequest) -> None:
-        websocket = await request.accept()
-        script = self._scripts[min(self.accepted, len(self._scripts) - 1)]
-        self.open += 1
-        self.accepted += 1
-        try:
-            # A close, or none, is what the client makes of it.
-            with suppress(ConnectionClosed):
-                await script(Socket(websocket, self.accepted))
-        finally:
-            self.open -= 1
-
-
-@asynccontextmanager
-async def server(*scripts: Script, context: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
-    venue = Server(scripts)
-    async with trio.open_nursery() as nursery:
-        listening = await nursery.start(
-            partial(serve_websocket, venue.handle, "127.0.0.1", 0, context, connect_timeout=PATIENCE_S)
-        )
-        port = listening.listeners[0].port
-        venue.url = f"ws://127.0.0.1:{port}" if context is None else f"wss://localhost:{port}"
-        yield venue
-        nursery.cancel_scope.cancel()
-
-
-def plans(
-    url: str, feed: Feed = "trade", symbols: Sequence[str] = ("BTCUSDT",), max_streams: int = 200
-) -> list[ConnectionPlan]:
-    venue = VENUES["binance-usdm"]
-    return venue.connections(feed, symbols, StreamOptions(), ws_url=url, max_streams=max_streams)
-
-
-async def flow(socket: Socket) -> None:
-    """Script: subscribed, and then trades for ever, a thousand ids further for each connection."""
-    await socket.subscribed()
-    await socket.trades(1000 * socket.number)
 
 
 @pytest.fixture
 def lines() -> Iterator[list[Any]]:
     with structlog.testing.capture_logs() as captured:
         yield captured
-
-
-def events(lines: list[Any]) -> list[str]:
-    return [line["event"] for line in lines]
 
 
 async def test_a_stream_that_goes_silent_on_a_living_connection_is_restarted_the_idle_time_after_its_last_data(
@@ -474,81 +298,6 @@ async def test_cancelled_at_any_step_it_leaves_no_socket_open_and_no_opening_wit
             bench.check_pairs()
             await bench.until(lambda: not venue.open)
     assert venue.accepted > 50
-
-
-@asynccontextmanager
-async def simulator(*faults: str, **facts: Any) -> AsyncIterator[str]:
-    async with trio.open_nursery() as nursery:
-        endpoints = await nursery.start(serve, SimulatorConfig(faults=faults, **facts))
-        yield endpoints.ws_url
-        nursery.cancel_scope.cancel()
-
-
-@pytest.mark.parametrize(("stalled", "other"), [("trade", "orderbook"), ("orderbook", "trade")])
-async def test_a_feed_that_stalls_at_the_venue_is_restarted_and_the_other_one_is_never_touched(
-    stalled, other, tmp_path, lines
-):
-    fault = f"stall {'trades' if stalled == 'trade' else stalled} at 300ms"
-    bench = Bench(tmp_path, idle_s=1.5)
-    async with (
-        simulator(fault, rate=30) as url,
-        bench.running(plans(url, "trade"), plans(url, "orderbook")),
-    ):
-        await bench.until(lambda: (f"{stalled}-1", "stall") in bench.closed())
-        stored = bench.metrics.feed(stalled, "BTCUSDT").stored
-        await bench.until(lambda: bench.metrics.feed(stalled, "BTCUSDT").stored > stored + 2)
-    assert sorted(bench.closed()) == sorted(
-        [(f"{stalled}-1", "stall"), (f"{stalled}-1.2", "shutdown"), (f"{other}-1", "shutdown")]
-    )
-    assert bench.metrics.feed(other, "BTCUSDT").gaps == 0
-    assert bench.metrics.feed(stalled, "BTCUSDT").gaps == 1
-    tag = stalled.upper()
-    assert {line["tag"] for line in lines if line["log_level"] == "warning"} == {tag}
-
-
-async def test_one_connection_of_a_feed_that_stalls_does_not_disturb_another_one(tmp_path):
-    bench = Bench(tmp_path, ("BTCUSDT", "ETHUSDT"), idle_s=1.5)
-    async with simulator("stall BTCUSDT orderbook at 300ms") as url:
-        planned = plans(url, "orderbook", ("BTCUSDT", "ETHUSDT"), max_streams=1)
-        assert [plan.symbols for plan in planned] == [("BTCUSDT",), ("ETHUSDT",)]
-        async with bench.running(planned):
-            await bench.until(lambda: ("orderbook-1", "stall") in bench.closed())
-            stored = bench.metrics.feed("orderbook", "BTCUSDT").stored
-            await bench.until(lambda: bench.metrics.feed("orderbook", "BTCUSDT").stored > stored + 2)
-    assert sorted(bench.closed()) == [
-        ("orderbook-1", "stall"),
-        ("orderbook-1.2", "shutdown"),
-        ("orderbook-2", "shutdown"),
-    ]
-    assert bench.metrics.feed("orderbook", "ETHUSDT").gaps == 0
-
-
-async def test_a_route_that_acknowledges_and_stays_silent_is_explained_with_url_and_streams(tmp_path, lines):
-    bench = Bench(tmp_path, idle_s=1.5, first_message_s=0.3)
-    async with simulator("mute route market at 0s") as url, bench.running(plans(url)):
-        await bench.until(lambda: ("trade-1", "stall") in bench.closed())
-    explained = [line for line in lines if "acknowledged, but silent for 0.3s" in line["event"]]
-    assert explained[0]["url"] == f"{url}/market/stream"
-    assert explained[0]["streams"] == ["btcusdt@aggTrade"]
-    assert explained[0]["suspected"] == ["wrong route", "unknown symbol", "not trading"]
-    # It comes before the watchdog's line, which alone would leave the user to guess.
-    said = events(lines)
-    assert said.index(explained[0]["event"]) < said.index("no message for 1.5s, reconnecting")
-
-
-async def test_two_sockets_on_the_same_streams_leave_no_hole_when_one_of_them_is_cut(tmp_path):
-    bench = Bench(tmp_path, connections=2)
-    async with (
-        simulator("cut orderbook at 500ms on one hard") as url,
-        bench.running(plans(url, "orderbook")),
-    ):
-        await bench.until(lambda: any(reason == "disconnect" for _, reason in bench.closed()))
-        stored = bench.metrics.feed("orderbook", "BTCUSDT").stored
-        await bench.until(lambda: bench.metrics.feed("orderbook", "BTCUSDT").stored > stored + 5)
-    assert bench.metrics.feed("orderbook", "BTCUSDT").gaps == 0
-    assert {name.partition(".")[0] for name, _ in bench.closed()} == {"orderbook-1a", "orderbook-1b"}
-    depth = bench.harness.rows("depth")
-    assert all(b["last_update_id"] == a["prev_update_id"] for b, a in itertools.pairwise(depth))
 
 
 async def test_the_order_of_records_is_that_of_their_numbers_over_all_connections(tmp_path):
