@@ -29,6 +29,8 @@ BURST_SHARE = 1 / 6
 #: A wait computed in floats ends a little before the weight is there.
 ROUNDING = 1e-6
 BANNED = 418
+#: No venue bans for longer than three days; what says more is not believed.
+LONGEST_PAUSE_S = 3 * 86_400.0
 USED_WEIGHT = "x-mbx-used-weight-1m"
 
 
@@ -166,4 +168,4 @@ class RestClient:
 
 def _retry_after_s(response: httpx.Response) -> float | None:
     value = response.headers.get("retry-after", "")
-    return float(value) if value.isdecimal() else None
+    return min(float(value[:9]), LONGEST_PAUSE_S) if value.isdecimal() else None

@@ -78,6 +78,7 @@ class Session:
         self._acknowledged = trio.Event()
         self._lag_before_s = around.lag.total_s
         self._gave_up = False
+        self._refused = False
         #: UTC nanoseconds when the connection was open.
         self.opened_ns = 0
         #: Trio's clock at the last market data, or when the connection was open.
@@ -194,9 +195,11 @@ class Session:
         """Name the suspected cause when nothing follows the acknowledgement."""
         await self._acknowledged.wait()
         # Before the watchdog, which would restart the connection unexplained.
-        patience_s = min(self._settings.first_message_s, 0.8 * self._settings.idle_s)
+        left_s = self._watchdog.deadline - trio.current_time()
+        patience_s = min(self._settings.first_message_s, 0.8 * left_s)
         await trio.sleep(patience_s)
-        if not self.delivering.is_set():
+        # A refusal has been explained already.
+        if not self.delivering.is_set() and not self._refused:
             names = self._plan.streams
             streams = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
             self._log.warning(
@@ -242,6 +245,8 @@ class Session:
                 self._answered()
             elif isinstance(event, Refusal):
                 self._log.error(f"the venue refused a request: {event.message} (code {event.code})")
+                self._around.metrics.refusals += 1
+                self._refused = True
                 self._answered()
             elif isinstance(event, ShutdownNotice):
                 self._log.warning("the venue announces that it will close this connection: handing over")

@@ -205,8 +205,9 @@ class _Files:
         self._directory = directory
         self._provenance = provenance
         self._concurrency = concurrency
+        self._entries: list[ledger.Entry] = []
         self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="ingest")
-        self._under_way: set[Future[tuple[Sealed, int]]] = set()
+        self._under_way: set[Future[tuple[Sealed, int, ledger.Entry]]] = set()
 
     def __enter__(self) -> _Files:
         return self
@@ -214,6 +215,9 @@ class _Files:
     def __exit__(self, *_error: object) -> None:
         try:
             self._collect(at_most=0)
+            # In an order of their own, whatever the threads did: the same input gives the same ledger.
+            entries = sorted(self._entries, key=lambda one: (one.kind, one.first_seq))
+            ledger.append(self._directory.root, entries)
         finally:
             self._pool.shutdown(cancel_futures=True)
 
@@ -222,18 +226,18 @@ class _Files:
             self._collect(at_most=2 * self._concurrency)
             self._under_way.add(self._pool.submit(self._write_one, table))
 
-    def _write_one(self, sealed: Sealed) -> tuple[Sealed, int]:
+    def _write_one(self, sealed: Sealed) -> tuple[Sealed, int, ledger.Entry]:
         path = self._directory.path_of(sealed, venue=self._provenance.venue, run=self._provenance.run)
         encoded = encode(sealed, self._provenance)
         self._directory.publish(path, encoded.data)
-        ledger.append(self._directory.root, [ledger.entry_of_file(encoded.data)])
-        return sealed, encoded.size_bytes
+        return sealed, encoded.size_bytes, ledger.entry_of_file(encoded.data)
 
     def _collect(self, *, at_most: int) -> None:
         while len(self._under_way) > at_most:
             done, self._under_way = wait(self._under_way, return_when=FIRST_COMPLETED)
             for future in done:
-                sealed, size_bytes = future.result()
+                sealed, size_bytes, entry = future.result()
+                self._entries.append(entry)
                 self.rows[sealed.kind.name, sealed.symbol] += sealed.count
                 self.count += 1
                 self.bytes += size_bytes

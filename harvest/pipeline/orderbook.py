@@ -92,7 +92,10 @@ class BookSeries:
 
     def interrupt(self, reason: str) -> None:
         """Note why diffs may be missing from here on: a connection ended, or an overload."""
-        self._interruption = (reason, self._chain.last_update_id)
+        last_id = self._chain.last_update_id
+        # The first cause stands until something is received again.
+        if self._interruption is None or self._interruption[1] != last_id:
+            self._interruption = (reason, last_id)
 
     def forget_tables(self) -> None:
         """Let go of the open tables: the next row looks them up anew."""

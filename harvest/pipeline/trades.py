@@ -60,7 +60,10 @@ class TradeSeries:
 
     def interrupt(self, reason: str) -> None:
         """Note why ids may be missing from here on: a connection ended, or an overload."""
-        self._interruption = (reason, self.sequence.next_id)
+        last_id = self.sequence.next_id
+        # The first cause stands until something is received again.
+        if self._interruption is None or self._interruption[1] != last_id:
+            self._interruption = (reason, last_id)
 
     def forget_tables(self) -> None:
         """Let go of the open table: the next row looks it up anew."""
