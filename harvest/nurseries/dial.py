@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import ssl
 from contextlib import contextmanager
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote, urlsplit
 
@@ -14,6 +13,7 @@ import trio
 
 from harvest.errors import HarvestError
 from harvest.nurseries.tls import TlsStream, default_context
+from harvest.settings.checks import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,7 +90,7 @@ class Address:
         if parts.username is not None or parts.password is not None:
             raise AddressError(url, "market data is public: take the credentials out of the URL")
         is_secure = parts.scheme == "wss"
-        if not is_secure and not allow_insecure and not _is_loopback(host):
+        if not is_secure and not allow_insecure and not is_loopback(host):
             raise AddressError(url, "not encrypted: use wss:// (ws:// is for this machine only)")
         default_port = 443 if is_secure else 80
         name = f"[{host}]" if ":" in host else host
@@ -173,10 +173,3 @@ def describe(error: BaseException) -> str:
     if isinstance(error, OSError | trio.BrokenResourceError) and error.__cause__ is not None:
         return describe(error.__cause__)
     return str(error) or type(error).__name__
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")

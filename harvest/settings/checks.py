@@ -186,13 +186,14 @@ def _find_url_fault(url: str, secure: str, plain: str, *, may_be_plain: bool) ->
         return "holds credentials", "Take them out: market data is public."
     if parts.query or parts.fragment:
         return "has a query or a fragment", "Give the host, and a path if need be: harvest adds the rest."
-    if parts.scheme == plain and not may_be_plain and not _is_loopback(host):
+    if parts.scheme == plain and not may_be_plain and not is_loopback(host):
         allow = name_setting(SETTINGS["streams.allow_insecure"])
         return f"is not encrypted ({plain}:// to {host})", f"Use {secure}://, or set {allow} to true."
     return "", ""
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Tell whether a host is this machine, where what is not encrypted stays; no name is resolved for it."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
