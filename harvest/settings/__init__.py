@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
+from harvest.settings.capture import BookSettings, CaptureSettings, TradeEvent
+from harvest.settings.keeping import RotationSettings, WriterSettings
 from harvest.settings.layers import Loaded, Origin, load
-from harvest.settings.model import (
-    BookSettings,
-    CaptureSettings,
-    HealthSettings,
-    LogFormat,
-    LogLevel,
-    LogSettings,
-    RestSettings,
-    RotationSettings,
-    Settings,
-    StreamSettings,
-    TradeEvent,
-    WriterSettings,
-)
+from harvest.settings.model import LogFormat, LogLevel, LogSettings, Settings
+from harvest.settings.network import HealthSettings, RestSettings, StreamSettings
 from harvest.settings.render import EffectiveValue, describe, render_table, to_json
 
 __all__ = [

@@ -1,0 +1,36 @@
+"""``harvest ingest``: recordings through the path of ``run``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harvest.cli.app import app
+from harvest.cli.options import Profile, SettingsFile, load_or_exit
+
+
+@app.command()
+def ingest(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="Recordings in the collector's line format.")
+    ],
+    venue: Annotated[str, typer.Option(metavar="NAME", help="binance-usdm or binance-spot.")],
+    data: Annotated[Path, typer.Option("--data", "--output-dir", metavar="DIR", help="Data directory.")],
+    settings: SettingsFile = None,
+    profile: Profile = None,
+) -> None:
+    """Send recordings through the very same path as `run`, as fast as the machine allows."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    from harvest.pipeline.ingest import Ingest
+
+    loaded = load_or_exit(settings, profile, {"--venue": venue, "--output-dir": str(data)})
+    job = Ingest(files, loaded.settings)
+    columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(f"ingesting {len(files)} files", total=job.total_bytes)
+        summary = job.run(lambda done_bytes: progress.update(task, completed=done_bytes))
+    summary.print(Console())

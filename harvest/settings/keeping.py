@@ -1,0 +1,63 @@
+"""How rows reach the disk."""
+
+from __future__ import annotations
+
+import attrs
+
+from harvest.settings.fields import GIB, MIB, duration, setting
+
+
+@attrs.frozen
+class RotationSettings:
+    """When buffers are sealed and become files."""
+
+    rotate_s: float = duration(60.0, "PARQUET_ROTATE_SEC", "between two files of a kind and symbol")
+    extreme_rotate_s: float = duration(30.0, "EXTREME_ROTATE_SEC", "the same in extreme traffic")
+    extreme_threshold_rows: int = setting(
+        30_000,
+        "EXTREME_TRAFFIC_THRESHOLD",
+        "a prices buffer with so many rows begins extreme traffic",
+        unit="rows",
+        min=1,
+        max=100_000_000,
+    )
+    max_rows_per_file: int = setting(
+        200_000,
+        "MAX_ROWS_PER_FILE",
+        "a buffer with so many rows is sealed at once",
+        unit="rows",
+        min=2,
+        max=100_000_000,
+    )
+
+
+@attrs.frozen
+class WriterSettings:
+    """How sealed buffers reach the disk, and how much may wait."""
+
+    save_concurrency: int = setting(
+        2, "SAVE_CONCURRENCY", "files written at once", unit="files", min=1, max=64
+    )
+    queue_tables: int = setting(
+        64, "HARVEST_QUEUE_TABLES", "sealed buffers that may wait", unit="tables", min=1, max=1_000_000
+    )
+    retry_initial_s: float = duration(
+        1.0, "HARVEST_SAVE_RETRY_INITIAL_SEC", "the first wait after a failed write"
+    )
+    retry_max_s: float = duration(10.0, "HARVEST_SAVE_RETRY_MAX_SEC", "the longest wait after a failed write")
+    max_buffered_bytes: int = setting(
+        512 * MIB,
+        "HARVEST_MAX_BUFFERED_BYTES",
+        "the memory for all that is buffered",
+        unit="bytes",
+        min=MIB,
+        max=1024 * GIB,
+    )
+    min_free_bytes: int = setting(
+        GIB,
+        "HARVEST_MIN_FREE_BYTES",
+        "less free disk space than this is warned of; 0 never warns",
+        unit="bytes",
+        min=0,
+        max=1024 * 1024 * GIB,
+    )
