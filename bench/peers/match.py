@@ -1,0 +1,149 @@
+"""A match: every side against the same blast, in turn, round after round."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+
+from bench.peers.side import LIMIT_S, Result
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@attrs.frozen
+class Side:
+    """One that takes part: its module, and how many connections it makes in all."""
+
+    name: str
+    module: str
+    connections: int = 1
+    arguments: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    environ: dict[str, str] = attrs.Factory(dict)
+
+
+SIDES = {
+    side.name: side
+    for side in (
+        Side("harvest", "side_harvest", connections=2),
+        Side("cryptofeed", "side_cryptofeed", needs=("cryptofeed",)),
+        Side(
+            "cryptofeed to Parquet",
+            "side_cryptofeed",
+            arguments=("--parquet",),
+            needs=("cryptofeed", "pandas"),
+        ),
+        Side("asyncio recorder", "side_asyncio", needs=("websockets", "pandas")),
+        Side("picows + uvloop", "side_picows", needs=("picows", "uvloop")),
+    )
+}
+
+
+class SideError(Exception):
+    """A side that did not do what it was asked."""
+
+
+@attrs.frozen
+class Match:
+    """What is played: a mix of messages, how many, over TLS or not."""
+
+    mix: str
+    messages: int
+    is_tls: bool = False
+
+    @property
+    def name(self) -> str:
+        """Name the match in a table."""
+        return f"{self.mix} over TLS" if self.is_tls else self.mix
+
+
+def play(match: Match, side: Side, *, cores: tuple[int, int] | None, certificate: Path | None) -> Result:
+    """Let one side play once.
+
+    Raises:
+        SideError: it failed, or has not stored what it was sent.
+    """
+    environ = dict(os.environ) | side.environ | {"PYTHONPATH": str(ROOT)}
+    if certificate is not None:
+        environ |= {"SSL_CERT_FILE": str(certificate), "REQUESTS_CA_BUNDLE": str(certificate)}
+    with (
+        tempfile.TemporaryDirectory(prefix="harvest-bench-") as directory,
+        _blast(match, side, cores, certificate) as port,
+    ):
+        command = [sys.executable, "-m", f"bench.peers.{side.module}", *side.arguments]
+        command += ["--mix", match.mix, "--messages", str(match.messages), "--port", str(port)]
+        command += ["--directory", f"{directory}/data", *(["--tls"] if match.is_tls else [])]
+        command += [] if cores is None else ["--core", str(cores[1])]
+        done = subprocess.run(
+            command,
+            env=environ,
+            cwd=directory,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S + 60,
+            check=False,
+        )
+    if done.returncode or not done.stdout.strip():
+        raise SideError(f"{side.name}, {match.name}: exit {done.returncode}\n{done.stderr[-2000:]}")
+    result = Result(**json.loads(done.stdout.strip().splitlines()[-1]))
+    if result.stored != match.messages:
+        raise SideError(
+            f"{side.name}, {match.name}: was sent {match.messages:,}, has stored {result.stored:,}"
+        )
+    return attrs.evolve(result, name=side.name)
+
+
+@contextmanager
+def _blast(
+    match: Match, side: Side, cores: tuple[int, int] | None, certificate: Path | None
+) -> Iterator[int]:
+    command = [
+        sys.executable,
+        "-m",
+        "bench.peers.blast",
+        "--mix",
+        match.mix,
+        "--messages",
+        str(match.messages),
+    ]
+    command += ["--connections", str(side.connections)]
+    command += [] if cores is None else ["--core", str(cores[0])]
+    if match.is_tls:
+        assert certificate is not None
+        command += ["--certificate", str(certificate.with_name("server.pem"))]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    try:
+        assert process.stdout is not None
+        yield int(process.stdout.readline())
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def rounds(
+    match: Match,
+    sides: Iterable[Side],
+    count: int,
+    *,
+    cores: tuple[int, int] | None,
+    certificate: Path | None,
+) -> dict[str, list[Result]]:
+    """Play ``count`` rounds, the sides in turn; returns the results by side."""
+    results: dict[str, list[Result]] = {}
+    for _ in range(count):
+        for side in sides:
+            results.setdefault(side.name, []).append(play(match, side, cores=cores, certificate=certificate))
+    return results
