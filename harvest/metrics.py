@@ -73,6 +73,8 @@ class Metrics:
     overload_frames: int = 0
     snapshots: int = 0
     snapshot_failures: int = 0
+    #: Audits of books by what came of them: ``in_sync``, ``drift``, ``abandoned``.
+    audits: Counter[str] = attrs.Factory(Counter)
 
     def feed(self, feed: Feed, symbol: str) -> FeedStats:
         """Return the stats of one feed of one symbol, made on first use."""

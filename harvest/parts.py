@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from harvest.metrics import Metrics
+from harvest.nurseries.auditor import Auditor
 from harvest.nurseries.backfill import Backfill
 from harvest.nurseries.bookkeeper import Bookkeeper
 from harvest.nurseries.health import Health
@@ -135,6 +136,7 @@ class Parts:
             buffered_bytes=self.status.buffered_bytes,
             want_snapshot=lambda symbol: self.backfill.want(symbol),
             want_trades=lambda symbol, from_id, to_id: self.missing_trades.want(symbol, from_id, to_id),
+            audited=lambda result: self.auditor.take(result),
         )
         self.backfill = Backfill(
             venue,
@@ -151,6 +153,13 @@ class Parts:
             intake=self.intake,
             still_missing=self.pipeline.missing_trades,
             rest=settings.rest,
+        )
+        self.auditor = Auditor(
+            venue,
+            client,
+            intake=self.intake,
+            symbols=lambda: capture.symbols,
+            book=settings.book,
         )
         self.prober = Prober(venue, client, self.pipeline, capture.trade_event)
         for symbol, last_id in stored.last_trade_ids.items():

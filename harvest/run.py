@@ -8,6 +8,7 @@ root nursery
     ├── orderbook nursery  the same
     ├── backfill           REST: snapshots, under the venue's weight budget
     ├── missing trades     REST: what a gap of trades left out, those between two runs too
+    ├── auditor            REST: once an hour, a fresh snapshot for each book to be held against
     ├── health             reads the split timestamps, warns
     ├── rotation           every 60 s, or 30 s in extreme traffic: seals the buffers
     └── display            the live table, on a terminal
@@ -201,6 +202,7 @@ class Run:
                 nursery.start_soon(self._run_feed, plans)
             nursery.start_soon(parts.backfill.run)
             nursery.start_soon(parts.missing_trades.run)
+            nursery.start_soon(parts.auditor.run)
             nursery.start_soon(parts.health.run)
             nursery.start_soon(parts.rotation.run)
             nursery.start_soon(parts.upkeep.run)

@@ -10,8 +10,26 @@ import time
 from typing import TYPE_CHECKING
 
 from harvest.log import get_logger
-from harvest.pipeline.events import BreakFound, Malformed, Outcome, SnapshotWanted, TradesWanted
-from harvest.pipeline.records import Closed, Frames, Opened, Overload, SnapshotBody, TradesBody, Unserved
+from harvest.pipeline.events import (
+    AuditAbandoned,
+    Audited,
+    BreakFound,
+    Malformed,
+    Outcome,
+    SnapshotWanted,
+    TradesWanted,
+)
+from harvest.pipeline.records import (
+    AuditBegun,
+    AuditBody,
+    Closed,
+    Frames,
+    Opened,
+    Overload,
+    SnapshotBody,
+    TradesBody,
+    Unserved,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +50,7 @@ class Intake:
     """Stamps records with their ``seq``, in one order for all connections, and feeds them to the pipeline.
 
     ``buffered_bytes`` says what waits in memory, ``want_snapshot`` asks for a book, ``want_trades`` for the trades
-    between two ids, both inclusive; all must return at once.
+    between two ids, both inclusive; ``audited`` hears what came of each audit. All must return at once.
     """
 
     def __init__(
@@ -45,6 +63,7 @@ class Intake:
         buffered_bytes: Callable[[], int],
         want_snapshot: Callable[[str], None],
         want_trades: Callable[[str, int, int], None],
+        audited: Callable[[Audited | AuditAbandoned], None] = lambda _result: None,
     ) -> None:
         self.next_seq = next_seq
         self._pipeline = pipeline
@@ -53,6 +72,7 @@ class Intake:
         self._buffered_bytes = buffered_bytes
         self._want_snapshot = want_snapshot
         self._want_trades = want_trades
+        self._audited = audited
         self._blocks = 0
         self._overloaded = False
         self._lost: dict[str, tuple[int, int]] = {}
@@ -95,6 +115,14 @@ class Intake:
     def snapshot(self, symbol: str, body: bytes) -> Outcome:
         """Record the body of a REST snapshot."""
         return self._feed(SnapshotBody(self._take_seq(), time.time_ns(), time.monotonic_ns(), symbol, body))
+
+    def begin_audit(self, symbol: str) -> None:
+        """Record that a snapshot is about to be asked for, to hold the book of ``symbol`` against it."""
+        self._feed(AuditBegun(self._take_seq(), time.time_ns(), time.monotonic_ns(), symbol))
+
+    def audit_body(self, symbol: str, body: bytes | None) -> None:
+        """Record the body of that snapshot, or that there is none."""
+        self._feed(AuditBody(self._take_seq(), time.time_ns(), time.monotonic_ns(), symbol, body))
 
     def fetched_trades(self, symbol: str, from_id: int, to_id: int, body: bytes) -> Outcome:
         """Record a page of trades that was fetched to close the gap ``from_id`` to ``to_id``."""
@@ -139,6 +167,8 @@ class Intake:
                 self._want_snapshot(event.symbol)
             elif isinstance(event, TradesWanted):
                 self._want_trades(event.symbol, event.from_id, event.to_id)
+            elif isinstance(event, Audited | AuditAbandoned):
+                self._audited(event)
             elif isinstance(event, Malformed):
                 self._quarantine.add(event.recv_ns, event.connection, event.why, event.raw)
             elif isinstance(event, BreakFound):

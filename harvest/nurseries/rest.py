@@ -28,6 +28,10 @@ DEFAULT_PAUSE_S = 60.0
 BURST_SHARE = 1 / 6
 #: A wait computed in floats ends a little before the weight is there.
 ROUNDING = 1e-6
+#: What can wait leaves this much of the burst to whatever cannot.
+RESERVED_SHARE = 0.5
+#: How often what can wait looks whether it is its turn.
+PATIENCE_S = 0.5
 BANNED = 418
 #: No venue bans for longer than three days; what says more is not believed.
 LONGEST_PAUSE_S = 3 * 86_400.0
@@ -67,6 +71,8 @@ class WeightBudget:
         self._tokens = self._burst
         self._refilled_at: float | None = None
         self._paused_until = -float("inf")
+        #: Urgent requests that wait for weight.
+        self._waiting = 0
 
     def _refill(self) -> None:
         now = trio.current_time()
@@ -78,6 +84,25 @@ class WeightBudget:
     async def spend(self, weight: float) -> None:
         """Wait until ``weight`` may be spent, and spend it."""
         weight = min(weight, self._burst)
+        self._waiting += 1
+        try:
+            await self._take(weight)
+        finally:
+            self._waiting -= 1
+
+    async def spend_patiently(self, weight: float) -> None:
+        """Spend ``weight`` when nothing urgent waits for any, and a good part of the burst is left to what may come."""
+        weight = min(weight, self._burst)
+        needed = min(weight + self._burst * RESERVED_SHARE, self._burst)
+        while True:
+            self._refill()
+            pause_s = self._paused_until - trio.current_time()
+            if pause_s <= 0 and not self._waiting and self._tokens >= needed - ROUNDING:
+                self._tokens -= weight
+                return
+            await trio.sleep(max(pause_s, (needed - self._tokens) / self._per_second, PATIENCE_S))
+
+    async def _take(self, weight: float) -> None:
         while True:
             self._refill()
             pause_s = self._paused_until - trio.current_time()
@@ -127,13 +152,17 @@ class RestClient:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + 2):
             await self._client.aclose()
 
-    async def get(self, request: RestRequest) -> bytes:
-        """Return the body of the answer, after waiting for the weight that it costs.
+    async def pay_patiently(self, request: RestRequest) -> None:
+        """Wait until everything urgent has had its weight, and spend what ``request`` costs; then ``get`` it as paid."""
+        await self.budget.spend_patiently(request.weight)
+
+    async def get(self, request: RestRequest, *, is_paid: bool = False) -> bytes:
+        """Return the body of the answer, after waiting for the weight that it costs, unless that is spent already.
 
         Raises:
             RestError: not reached in time, or any status but 200. After 429, 418 and 403 all requests pause.
         """
-        await self.budget.spend(request.weight)
+        await self.budget.spend(0 if is_paid else request.weight)
         try:
             response = await self._client.get(request.path)
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:

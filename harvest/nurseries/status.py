@@ -66,6 +66,12 @@ class Status:
             f"in memory: {self.buffered_bytes() / 2**20:,.1f} MiB   free disk: {self._upkeep.free_text}   "
             f"Ctrl-C ends the run",
         ]
+        audits = self.metrics.audits
+        if audits:
+            lines.append(
+                f"audits of books: {audits['in_sync']:,} in sync, {audits['drift']:,} drifted, "
+                f"{audits['abandoned']:,} abandoned"
+            )
         if pending.failing:
             lines.append(f"CANNOT WRITE: {pending.last_error}; {pending.failing} tables wait")
         return lines

@@ -8,7 +8,7 @@ from harvest.venues.protocol import Acknowledgement, Refusal, ShutdownNotice
 
 
 class SnapshotWanted(msgspec.Struct, frozen=True):
-    """The book of ``symbol`` needs a snapshot; ``why`` is ``start``, ``gap``, ``too_old`` or ``malformed``."""
+    """The book of ``symbol`` needs a snapshot; ``why``: ``start``, ``gap``, ``too_old``, ``malformed``, ``drift``."""
 
     symbol: str
     why: str
@@ -41,7 +41,44 @@ class BreakFound(msgspec.Struct, frozen=True):
     to_id: int | None
 
 
-Event = SnapshotWanted | TradesWanted | Malformed | BreakFound | Acknowledgement | Refusal | ShutdownNotice
+class Audited(msgspec.Struct, frozen=True):
+    """A book was held against a fresh snapshot at ``update_id``: how many levels were compared, and how many differ."""
+
+    symbol: str
+    update_id: int
+    compared: int
+    differing: int
+    max_drift: float
+    best_differs: bool
+
+    @property
+    def drifted(self) -> bool:
+        """Whether the book is to begin anew."""
+        return self.differing > 0 or self.best_differs
+
+
+class AuditAbandoned(msgspec.Struct, frozen=True):
+    """An audit came to no end.
+
+    ``why`` is ``not_in_sync`` (there was nothing to audit), ``gap``, ``too_old`` (the snapshot), ``malformed`` or
+    ``no_answer`` (none came, or the book never got there).
+    """
+
+    symbol: str
+    why: str
+
+
+Event = (
+    SnapshotWanted
+    | TradesWanted
+    | Malformed
+    | BreakFound
+    | Audited
+    | AuditAbandoned
+    | Acknowledgement
+    | Refusal
+    | ShutdownNotice
+)
 
 
 class Outcome(msgspec.Struct):

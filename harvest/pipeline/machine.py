@@ -14,7 +14,17 @@ from harvest.pipeline.breaks import BreakRows
 from harvest.pipeline.cumulative import CumulativeDelta
 from harvest.pipeline.events import Event, Malformed, Outcome
 from harvest.pipeline.orderbook import BookSeries
-from harvest.pipeline.records import Closed, Frames, Opened, Overload, SnapshotBody, TradesBody, Unserved
+from harvest.pipeline.records import (
+    AuditBegun,
+    AuditBody,
+    Closed,
+    Frames,
+    Opened,
+    Overload,
+    SnapshotBody,
+    TradesBody,
+    Unserved,
+)
 from harvest.pipeline.trades import TradeSeries
 from harvest.storage.kinds import orderbook
 from harvest.storage.layout import is_storable
@@ -82,6 +92,8 @@ class Pipeline:
             data_messages = self._take_frames(record)
         elif isinstance(record, SnapshotBody):
             self._take_snapshot(record)
+        elif isinstance(record, AuditBegun | AuditBody):
+            self._audit(record)
         elif isinstance(record, TradesBody):
             data_messages, fetched_to = self._take_fetched(record)
         elif isinstance(record, Unserved):
@@ -175,6 +187,23 @@ class Pipeline:
             return
         series.take_snapshot(snapshot, record.seq, record.recv_ns)
 
+    def _audit(self, record: AuditBegun | AuditBody) -> None:
+        series = self._books.get(record.symbol)
+        if series is None:
+            return
+        if isinstance(record, AuditBegun):
+            series.audits.begin()
+        elif record.body is None:
+            series.audits.abandon("no_answer")
+        else:
+            try:
+                snapshot = self.venue.decode_snapshot(record.body)
+            except MalformedMessageError as error:
+                self._take_malformed(error, record)
+                series.audits.abandon("malformed")
+                return
+            series.audits.take_snapshot(snapshot, record.seq, record.recv_ns)
+
     def _take_fetched(self, record: TradesBody) -> tuple[int, int | None]:
         series = self._trades.get(record.symbol)
         if series is None:
@@ -216,7 +245,7 @@ class Pipeline:
         return self._trades if feed == "trade" else self._books
 
     def _take_malformed(
-        self, error: MalformedMessageError, record: Frames | SnapshotBody | TradesBody
+        self, error: MalformedMessageError, record: Frames | SnapshotBody | AuditBody | TradesBody
     ) -> None:
         self.metrics.malformed += 1
         source = record.connection if isinstance(record, Frames) else "rest"

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from harvest.book.audit import NO_REACH, reach_of
 from harvest.book.flow import OrderFlow
 from harvest.book.ladder import Ladder
 from harvest.book.sequence import BridgeVerdict, ChainVerdict, DepthChain, judge_bridge
 from harvest.market import StreamBreak
+from harvest.pipeline.audits import BookAudits
 from harvest.pipeline.book_rows import BookRows, Tops
 from harvest.pipeline.events import SnapshotWanted
 from harvest.pipeline.times import to_us
@@ -58,12 +60,15 @@ class BookSeries:
         self._chain = DepthChain(rule)
         self._snapshot_id = 0
         #: The id that the book stands at.
-        self._book_id = 0
+        self.book_id = 0
         self._flow = OrderFlow()
         self._top_levels = max(levels, FLOW_LEVELS)
         self._rows = BookRows(symbol, orderbook_kind, levels, tables)
         self._breaks = breaks
         self._events = events
+        self.audits = BookAudits(self, rule, tables=tables, metrics=metrics, events=events)
+        #: What the snapshot that the book began with speaks of.
+        self.reach = NO_REACH
         #: Diffs since the book was last in agreement, to be applied on top of the snapshot that comes.
         self._pending: deque[BookDiff] = deque(maxlen=max_pending_diffs)
         self._has_book = False
@@ -89,6 +94,11 @@ class BookSeries:
     def in_sync(self) -> bool:
         """Tell whether the book agrees with the venue's, as far as ids can tell."""
         return self.stats.in_sync
+
+    @property
+    def is_settled(self) -> bool:
+        """Tell whether it is in sync, and a diff has continued the snapshot it began with."""
+        return self.in_sync and not self._awaits_bridge
 
     def interrupt(self, reason: str) -> None:
         """Note why diffs may be missing from here on: a connection ended, or an overload."""
@@ -178,7 +188,7 @@ class BookSeries:
             self._pending.append(diff)
         if self._has_book:
             self.ladder.apply(diff.bids, diff.asks)
-            self._book_id = diff.last_update_id
+            self.book_id = diff.last_update_id
             tops = self.ladder.top(self._top_levels)
             stats.suspect_rows += not stats.in_sync
             stats.crossed += tops[0][0] >= tops[2][0]
@@ -186,6 +196,8 @@ class BookSeries:
             self._rows.add_tops(
                 event_us, diff.last_update_id, tops, flow, suspect=not stats.in_sync, seq=seq, recv_ns=recv_ns
             )
+            if self.audits.pending:
+                self.audits.follow(diff, seq, recv_ns)
 
     def take_snapshot(self, snapshot: BookSnapshot, seq: int, recv_ns: int) -> None:
         """Take a snapshot: always a ``depth`` row; a new book only where the book is not in agreement."""
@@ -195,7 +207,7 @@ class BookSeries:
         last_update_id = snapshot.last_update_id
         row = (event_us, trade_us, UNKNOWN, last_update_id, UNKNOWN, True)
         self._rows.add_depth_of(day, row, snapshot.bids, snapshot.asks, seq, recv_ns, REST)
-        if self.in_sync and not self._awaits_bridge:
+        if self.is_settled:
             return
         self._snapshot_id = last_update_id
         pending = self._pending
@@ -210,15 +222,22 @@ class BookSeries:
         self._book_days.clear()
         self._snapshot_day = day if is_whole else None
         self.ladder.replace(snapshot.bids, snapshot.asks)
-        self._book_id = last_update_id
+        self.reach = reach_of(snapshot.bids, snapshot.asks)
+        self.book_id = last_update_id
         for diff in pending:
             self.ladder.apply(diff.bids, diff.asks)
-            self._book_id = diff.last_update_id
+            self.book_id = diff.last_update_id
         pending.clear()
         self._flow.reset()
         self._has_book = True
         self.stats.in_sync = True
         self.stats.resyncs += 1
+
+    def doubt(self) -> None:
+        """Take the book for stale, as after a gap: an audit has found that it drifted."""
+        self._pending.clear()
+        self.stats.in_sync = False
+        self.want_snapshot("drift")
 
     def _flow_tops(self, tops: Tops) -> Tops:
         if self._top_levels == FLOW_LEVELS:
@@ -256,6 +275,7 @@ class BookSeries:
         self._breaks.add(found, seq)
         self._pending.clear()
         self._awaits_bridge = False
+        self.audits.abandon("gap")
         stats.in_sync = False
         self.want_snapshot("gap")
 
@@ -268,5 +288,5 @@ class BookSeries:
             # The venue's own stands right before this diff.
             return
         bids, asks = self.ladder.levels()
-        row = (event_us, UNKNOWN, UNKNOWN, self._book_id, UNKNOWN, True)
+        row = (event_us, UNKNOWN, UNKNOWN, self.book_id, UNKNOWN, True)
         self._rows.add_depth(row, bids, asks, seq, recv_ns, BOOK)

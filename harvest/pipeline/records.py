@@ -31,6 +31,25 @@ class SnapshotBody(msgspec.Struct, gc=False):
     body: bytes
 
 
+class AuditBegun(msgspec.Struct, gc=False):
+    """A snapshot of ``symbol`` is about to be asked for, for its book to be held against."""
+
+    seq: int
+    recv_ns: int
+    mono_ns: int
+    symbol: str
+
+
+class AuditBody(msgspec.Struct, gc=False):
+    """The body of that snapshot; None where REST brought none in time."""
+
+    seq: int
+    recv_ns: int
+    mono_ns: int
+    symbol: str
+    body: bytes | None
+
+
 class TradesBody(msgspec.Struct, gc=False):
     """The body of a REST page of trades of ``symbol``, asked for to close the gap ``from_id`` to ``to_id``, inclusive."""
 
@@ -91,4 +110,4 @@ class Overload(msgspec.Struct, gc=False):
     lost_frames: int
 
 
-Record = Frames | SnapshotBody | TradesBody | Unserved | Opened | Closed | Overload
+Record = Frames | SnapshotBody | AuditBegun | AuditBody | TradesBody | Unserved | Opened | Closed | Overload

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 #: Columns of the summary where there is no terminal.
 WIDTH = 140
-KINDS = ("prices", "depth", "orderbook", "ofi", "cvd", "breaks")
+KINDS = ("prices", "depth", "orderbook", "ofi", "cvd", "breaks", "audits")
 
 
 @attrs.frozen
@@ -75,6 +75,10 @@ class Summary:
         if metrics.malformed:
             lines.append(
                 f"{metrics.malformed:,} malformed messages, kept in {self.root}/_quarantine/{self.run}.jsonl"
+            )
+        if metrics.audits["drift"]:
+            lines.append(
+                f"{metrics.audits['drift']:,} audits found that a book had drifted (kind audits says how)"
             )
         if metrics.overload_frames:
             lines.append(f"{metrics.overload_frames:,} messages lost to overload, recorded as breaks")

@@ -95,3 +95,9 @@ class BookSettings:
         min=1,
         max=10_000_000,
     )
+    audit_s: float = duration(
+        3_600.0,
+        "HARVEST_AUDIT_SEC",
+        "between two audits of a book against a fresh snapshot; 0 audits none",
+        min=0,
+    )

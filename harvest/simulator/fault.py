@@ -24,6 +24,7 @@ Action = Literal[
     "gap",
     "duplicate",
     "swap",
+    "drop level",
     "malformed",
     "unknown event",
     "fragment",

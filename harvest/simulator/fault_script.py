@@ -14,6 +14,7 @@ number is seconds, and ``5s..20s`` is a seeded random one between them. Any faul
 | ``no-pong at T [for D]`` | pings of clients are not answered |
 | ``reject connections at T for D [hard]`` | WebSocket handshakes get a 503, or a reset |
 | ``gap|duplicate|swap [trades|orderbook] [SYMBOL] at T [skip N]`` | the next N messages (1) are lost, come twice, or change places with their next |
+| ``drop level [SYMBOL] at T [skip N]`` | N diffs of a book (1) come without one level that the first of them changes |
 | ``malformed [trades|orderbook] [SYMBOL] at T [skip N]`` | N broken messages come before the next good ones |
 | ``unknown event [trades|orderbook] [SYMBOL] at T [skip N]`` | N events of a type that nobody knows come likewise |
 | ``fragment at T for D`` | messages come in fragments |
@@ -73,6 +74,7 @@ _SHAPES: Final[dict[Action, _Shape]] = {
     "gap": _shape("may", "skip on"),
     "duplicate": _shape("may", "skip on"),
     "swap": _shape("may", "skip on"),
+    "drop level": _shape("may", "skip on"),
     "malformed": _shape("may", "skip on"),
     "unknown event": _shape("may", "skip on"),
     "fragment": _shape("no", needs_for=True),

@@ -1,4 +1,4 @@
-"""What a fault does to the messages of one connection: lost, doubled, swapped, broken, unknown."""
+"""What a fault does to the messages of one connection: lost, doubled, swapped, short of a level, broken, unknown."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import random
 from typing import TYPE_CHECKING, Final
 
 import attrs
+import msgspec
 
 if TYPE_CHECKING:
     from harvest.simulator.fault import Action, Target
     from harvest.simulator.streams import StreamKey
 
-TAMPERING: Final = frozenset({"gap", "duplicate", "swap", "malformed", "unknown event"})
+TAMPERING: Final = frozenset({"gap", "duplicate", "swap", "drop level", "malformed", "unknown event"})
 
 
 @attrs.frozen
@@ -28,6 +29,16 @@ class _Pending:
     action: Action
     target: Target
     left: int
+    #: The side and the price of the level that is left out, as soon as one is chosen.
+    level: tuple[str, str] | None = None
+
+    def hits(self, key: StreamKey, message: Outgoing) -> bool:
+        if not self.target.hits(key):
+            return False
+        # A level is dropped from diffs, and chosen from one that has any.
+        return self.action != "drop level" or (
+            key.kind == "depth" and (self.level is not None or _some_level(message.text) is not None)
+        )
 
 
 class Tampering:
@@ -50,7 +61,7 @@ class Tampering:
         held = self._held.pop(key, None)
         if held is not None:
             return [message, held]
-        pending = next((one for one in self._pending if one.target.hits(key)), None)
+        pending = next((one for one in self._pending if one.hits(key, message)), None)
         if pending is None:
             return [message]
         pending.left -= 1
@@ -64,6 +75,10 @@ class Tampering:
             case "swap":
                 self._held[key] = message
                 return []
+            case "drop level":
+                if pending.level is None:
+                    pending.level = _some_level(message.text)
+                return [attrs.evolve(message, text=_without(message.text, pending.level))]
             case "malformed":
                 return [Outgoing(message.name, self._break(message.text), None), message]
             case _:
@@ -81,6 +96,25 @@ class Tampering:
         )
         changed = [broken for broken in breaks if broken != text]
         return self._dice.choice(changed)
+
+
+def _some_level(text: bytes) -> tuple[str, str] | None:
+    """Choose a level of a diff, its side and its price: rather far from the touch, where it crosses nothing."""
+    diff = msgspec.json.decode(text)
+    for side, best_is_last in (("b", True), ("a", False)):
+        if levels := diff[side]:
+            far = len(levels) // 4
+            return side, levels[far if best_is_last else -1 - far][0]
+    return None
+
+
+def _without(text: bytes, level: tuple[str, str] | None) -> bytes:
+    if level is None:
+        return text
+    side, price = level
+    diff = msgspec.json.decode(text)
+    diff[side] = [one for one in diff[side] if one[0] != price]
+    return msgspec.json.encode(diff)
 
 
 def _unknown(key: StreamKey) -> bytes:

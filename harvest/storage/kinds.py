@@ -164,6 +164,30 @@ BREAKS = Kind(
 )
 
 
+AUDITS = Kind(
+    "audits",
+    (
+        SEQ,
+        _time("event_time", nullable=True),
+        RECV,
+        _id("update_id"),
+        _id("snapshot_id"),
+        _id("bid_compared"),
+        _id("ask_compared"),
+        _id("bid_differing"),
+        _id("ask_differing"),
+        Column("max_drift", pa.float64(), "plain", "d"),
+        Column("best_differs", pa.bool_(), "plain", "B"),
+        Column("drifted", pa.bool_(), "plain", "B"),
+        _id("bid_unknown"),
+        _id("ask_unknown"),
+        _id("bid_beyond"),
+        _id("ask_beyond"),
+        Column("partial", pa.bool_(), "plain", "B"),
+    ),
+)
+
+
 def orderbook(levels: int) -> Kind:
     """Make the kind ``orderbook`` with ``levels`` price levels a side (the best is level 0)."""
     tops = [
@@ -178,5 +202,5 @@ def orderbook(levels: int) -> Kind:
 
 def kinds(levels: int) -> dict[str, Kind]:
     """All kinds by name, with ``levels`` price levels in ``orderbook``."""
-    every = (PRICES, DEPTH, orderbook(levels), OFI, CVD, BREAKS)
+    every = (PRICES, DEPTH, orderbook(levels), OFI, CVD, BREAKS, AUDITS)
     return {kind.name: kind for kind in every}

@@ -46,6 +46,7 @@ _ID_COLUMNS = {
     "depth": ("first_update_id", "last_update_id"),
     "orderbook": ("update_id",),
     "ofi": ("update_id",),
+    "audits": ("update_id",),
 }
 #: The column whose least and greatest values are ``first_time`` and ``last_time``, by kind.
 _TIME_COLUMN = {
@@ -54,6 +55,7 @@ _TIME_COLUMN = {
     "depth": "event_time",
     "orderbook": "event_time",
     "ofi": "event_time",
+    "audits": "event_time",
 }
 _ENCODINGS = {"delta": "DELTA_BINARY_PACKED", "split": "BYTE_STREAM_SPLIT", "plain": "PLAIN"}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from typing import TYPE_CHECKING, Any
 
-from harvest.storage.kinds import BREAKS, CVD, DEPTH, OFI, PRICES, TIME, UNKNOWN, orderbook
+from harvest.storage.kinds import AUDITS, BREAKS, CVD, DEPTH, OFI, PRICES, TIME, UNKNOWN, orderbook
 from harvest.storage.tables import DAY_US, Sealed, Tables
 
 if TYPE_CHECKING:
@@ -59,6 +59,11 @@ def one_of_each() -> list[Sealed]:
         ],
         CVD: [(at, 7, 2.0, 2.0), (at, 8, -3.0, -1.0), (at, 9, -2.0, -3.0)],
         BREAKS: [(0, 0, 5, 6, 10, 20), (1, 1, UNKNOWN, UNKNOWN, UNKNOWN, 20), (1, 7, 5, UNKNOWN, 11, 21)],
+        AUDITS: [
+            (at, 9, 8, 5, 4, 0, 0, 0.0, 0, 0, 0, 0, 0, 0, 0),
+            (UNKNOWN, 9, 9, 5, 4, 1, 0, 0.5, 1, 1, 0, 0, 0, 0, 0),
+            (at, 12, 11, 3, 4, 0, 2, 0.25, 0, 1, 1, 2, 3, 4, 1),
+        ],
     }
     top = (100.0, 99.0, 1.0, 2.0, 101.0, float("nan"), 3.0, 0.0)
     rows[orderbook(2)] = [

@@ -35,6 +35,7 @@ _ID_COLUMNS: Final = {
     "depth": ("first_update_id", "last_update_id"),
     "orderbook": ("update_id",),
     "ofi": ("update_id",),
+    "audits": ("update_id",),
 }
 _TIME_COLUMN: Final = {
     "prices": "trade_time",
@@ -42,6 +43,7 @@ _TIME_COLUMN: Final = {
     "depth": "event_time",
     "orderbook": "event_time",
     "ofi": "event_time",
+    "audits": "event_time",
 }
 #: The column whose day is the directory's, where it is known; else that of ``recv_ns``. The trade time of ``cvd`` is not
 #: in its rows: it is held against ``prices``.
@@ -50,6 +52,7 @@ _DATE_COLUMN: Final = {
     "depth": "event_time",
     "orderbook": "event_time",
     "ofi": "event_time",
+    "audits": "event_time",
     "breaks": "recv_ns",
 }
 #: Columns that hold no NaN and no infinity, by kind.
@@ -57,6 +60,7 @@ _FINITE: Final = {
     "prices": ("price", "qty"),
     "cvd": ("delta", "cvd"),
     "ofi": ("ofi_1", "ofi_5", "ofi_10"),
+    "audits": ("max_drift",),
 }
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from harvest.pipeline.verify.explain import Break
     from harvest.pipeline.verify.findings import Findings, Missing
     from harvest.pipeline.verify.reading import Reading
+    from harvest.pipeline.verify.replay import Drift
     from harvest.pipeline.verify.rows import Rows
     from harvest.venues.protocol import Venue
 
@@ -49,6 +50,7 @@ class Orderbook:
         reading: Reading,
         findings: Findings,
         breaks: Iterable[Break],
+        drifts: Mapping[str, list[Drift]],
         *,
         max_pending_diffs: int,
     ) -> None:
@@ -64,6 +66,7 @@ class Orderbook:
         self._venue, self._symbol = venue, symbol
         self._reading, self._findings = reading, findings
         self._breaks = [one for one in breaks if one.feed == "orderbook"]
+        self._drifts = drifts
         self._max_pending_diffs = max_pending_diffs
         self._ids = StoredIds(may_overlap=True)
 
@@ -73,16 +76,17 @@ class Orderbook:
         for kind in ("depth", *DERIVED):
             for run, of_run in groupby(sorted(files.get(kind, ()), key=_by_run), attrgetter("run")):
                 runs[run][kind] = list(of_run)
-        for of_kinds in sorted(runs.values(), key=lambda kinds: min(f[0].first_seq for f in kinds.values())):
-            self._read_run(of_kinds)
+        for run in sorted(runs, key=lambda run: min(files[0].first_seq for files in runs[run].values())):
+            self._read_run(run, runs[run])
 
-    def _read_run(self, files: Mapping[str, list[DataFile]]) -> None:
+    def _read_run(self, run: str, files: Mapping[str, list[DataFile]]) -> None:
         levels = levels_of(files.get("orderbook", ()))
         replay = Replay(
             self._venue,
             self._symbol,
             self._findings,
             known_breaks={(one.from_id, one.to_id) for one in self._breaks},
+            drifts=self._drifts.get(run, []),
             levels=DEFAULT_LEVELS if levels is None else levels,
             max_pending_diffs=self._max_pending_diffs,
         )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from collections import deque
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -15,6 +16,8 @@ from harvest.pipeline.verify.rows import cut, join
 from harvest.storage.kinds import BOOK, UNKNOWN
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
 
     from harvest.pipeline.orderbook import BookSeries
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
 
 
 _FED = (
-    *("is_snapshot", "source", "recv_ns", "event_time", "trade_time"),
+    *("seq", "is_snapshot", "source", "recv_ns", "event_time", "trade_time"),
     *("first_update_id", "last_update_id", "prev_update_id", "bids", "asks"),
 )
 #: Later than any row: nothing is open between two chunks.
@@ -46,12 +49,19 @@ class StoredDiff(msgspec.Struct, gc=False):
     trade_time: int | None
 
 
+class Drift(NamedTuple):
+    """An audit of the record ``seq`` found that the book had drifted as it stood at ``update_id``."""
+
+    seq: int
+    update_id: int
+
+
 class Replay:
     """Feeds the ``depth`` rows of one run to its book, and gives the rows of ``orderbook`` and ``ofi`` that follow.
 
     ``known_breaks`` are those that were recorded, as (from, to). Behind another one rows were lost after they had been
     stored: in truth the book went on, so nothing can be said of it until it began anew, and ``cannot_judge`` exempts what
-    lies between.
+    lies between. ``drifts`` are in their order; from each on the book was not trusted, until a snapshot replaced it.
     """
 
     def __init__(
@@ -61,6 +71,7 @@ class Replay:
         findings: Findings,
         *,
         known_breaks: set[tuple[int, int]],
+        drifts: Iterable[Drift] = (),
         levels: int,
         max_pending_diffs: int,
     ) -> None:
@@ -68,6 +79,7 @@ class Replay:
         self.lost: list[list[int]] = []
         self._venue, self._symbol, self._findings = venue, symbol, findings
         self._known_breaks = known_breaks
+        self._drifts = deque(drifts)
         self._levels, self._max_pending_diffs = levels, max_pending_diffs
         self._pipeline = self._new_pipeline()
         self._has_begun = self._is_lost = self._can_recover = False
@@ -103,10 +115,23 @@ class Replay:
         made: list[dict[str, Rows]] = []
         stored_books: list[int] = []
         # To the book each row is a record of its own: diffs that waited have one seq, and receive times of their own.
-        for row, (is_snapshot, source, recv_ns, event, trade, first, last, prev, bids, asks) in enumerate(
-            zip(*columns, strict=True), start=self._first_row
-        ):
+        for row, (
+            seq,
+            is_snapshot,
+            source,
+            recv_ns,
+            event,
+            trade,
+            first,
+            last,
+            prev,
+            bids,
+            asks,
+        ) in enumerate(zip(*columns, strict=True), start=self._first_row):
             trade_time = None if trade == UNKNOWN else trade
+            while self._drifts and self._is_behind(self._drifts[0], seq):
+                self._drifts.popleft()
+                self._book.doubt()
             if not is_snapshot:
                 prev_id = None if prev == UNKNOWN else prev
                 diff = StoredDiff(symbol, first, last, prev_id, bids, asks, event, trade_time)
@@ -138,6 +163,11 @@ class Replay:
     def cannot_judge_flow(self, update_ids: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Tell which rows of ``ofi`` do."""
         return self.cannot_judge(update_ids) | _within(self._flow_lost, update_ids)
+
+    def _is_behind(self, drift: Drift, seq: int) -> bool:
+        """Tell whether a row of the record ``seq`` that comes now comes after the audit that found ``drift``."""
+        last = self._book.last_update_id
+        return seq > drift.seq or (seq == drift.seq and last is not None and last >= drift.update_id)
 
     def _take(self, diff: StoredDiff, row: int, recv_ns: int) -> None:
         book, update_id = self._book, diff.last_update_id

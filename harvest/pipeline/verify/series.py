@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -13,6 +14,8 @@ from harvest.pipeline.verify.findings import Damage, Findings, Missing
 from harvest.pipeline.verify.latency import Latency
 from harvest.pipeline.verify.orderbook import DERIVED, Orderbook
 from harvest.pipeline.verify.reading import Reading
+from harvest.pipeline.verify.replay import Drift
+from harvest.pipeline.verify.rows import cut
 from harvest.pipeline.verify.trades import Trades
 from harvest.settings import BookSettings
 from harvest.storage.kinds import UNKNOWN
@@ -20,14 +23,14 @@ from harvest.storage.parquet import SIMULATED_PREFIX
 from harvest.venues import VENUES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from harvest.pipeline.verify.discovery import Series
     from harvest.pipeline.verify.reading import Tally
 
 #: Kinds that are told apart here; of others the files alone are verified.
-KINDS = ("prices", "depth", "orderbook", "ofi", "cvd", "breaks")
+KINDS = ("prices", "depth", "orderbook", "ofi", "cvd", "breaks", "audits")
 
 
 class SeriesReport(msgspec.Struct):
@@ -82,16 +85,17 @@ class _Verification:
             report_overlaps(files, findings)
         breaks = self._read_breaks()
         self._verify_trades(breaks)
-        self._verify_book(breaks)
+        self._verify_book(breaks, self._read_drifts())
         for kind in sorted(set(series.kinds) - set(KINDS)):
             findings.warn(
                 f"{series.venue} {series.symbol}: of kind {kind} the files alone are verified", sort="kind"
             )
             self._read_all(kind)
             self._report(kind)
-        if "breaks" in series.kinds:
-            rows = self._reading.tallies["breaks"].rows_by_day
-            self._report("breaks").days = coverage.days(rows, None, {}, {})
+        for kind in ("breaks", "audits"):
+            if kind in series.kinds:
+                rows = self._reading.tallies[kind].rows_by_day
+                self._report(kind).days = coverage.days(rows, None, {}, {})
         self._reading.report_unkept()
         findings.close()
         order = {kind: place for place, kind in enumerate(KINDS)}
@@ -108,6 +112,25 @@ class _Verification:
                     if UNKNOWN not in (from_id, to_id):
                         since_ns = None if from_ns == UNKNOWN else from_ns
                         found.append(Break(seq, feed, reason, from_id, to_id, since_ns, to_ns))
+        return found
+
+    def _read_drifts(self) -> dict[str, list[Drift]]:
+        """Read the audits; returns those that found a drift, by run, in their order."""
+        series, found = self._series, defaultdict(list)
+        names = ("seq", "update_id", "bid_differing", "ask_differing", "max_drift")
+        for file in series.kinds.get("audits", ()):
+            for rows in self._reading.open(file).batches():
+                if not {"drifted", *names} <= set(rows):
+                    continue
+                drifted = cut(rows, rows["drifted"])
+                for values in zip(*(drifted[name].tolist() for name in names), strict=True):
+                    seq, update_id, bids, asks, max_drift = values
+                    found[file.run].append(Drift(seq, update_id))
+                    self._findings.warn(
+                        f"{series.venue} {series.symbol}: an audit found that the book had drifted at update {update_id}: "
+                        f"{bids + asks} levels differed, by {max_drift:g} at most",
+                        sort="drift",
+                    )
         return found
 
     def _verify_trades(self, breaks: list[Break]) -> None:
@@ -143,7 +166,7 @@ class _Verification:
                 report.missing = missing
                 report.latency = trades.latencies.summary()
 
-    def _verify_book(self, breaks: list[Break]) -> None:
+    def _verify_book(self, breaks: list[Break], drifts: Mapping[str, list[Drift]]) -> None:
         series, kinds = self._series, self._series.kinds
         here = [kind for kind in ("depth", *DERIVED) if kind in kinds]
         if not here:
@@ -165,6 +188,7 @@ class _Verification:
             self._reading,
             self._findings,
             breaks,
+            drifts,
             max_pending_diffs=BookSettings().max_pending_diffs,
         )
         book.read(kinds)
