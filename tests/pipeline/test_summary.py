@@ -30,10 +30,10 @@ def test_summary_names_rows_gaps_and_whatever_did_not_become_a_row(tmp_path):
     summary = ingest([write_recording(tmp_path / "a", frames)], tmp_path / "data")
     text = printed(summary)
     (row,) = [line for line in text.splitlines() if "BTCUSDT" in line]
-    # prices, depth, orderbook, ofi, cvd, breaks; gaps, missing ids, duplicates
+    # prices, depth, orderbook, ofi, cvd, breaks, audits; gaps, missing ids, duplicates
     assert [cell.strip() for cell in row.strip("│").split("│")] == [
         "BTCUSDT",
-        *("2", "1", "0", "0", "2", "1"),
+        *("2", "1", "0", "0", "2", "1", "0"),
         *("1", "3", "1"),
     ]
     assert summary.run in text

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from harvest.metrics import Metrics
 from harvest.pipeline.machine import Pipeline
-from harvest.pipeline.records import Closed, Frames, Overload, SnapshotBody
+from harvest.pipeline.records import AuditBegun, AuditBody, Closed, Frames, Overload, SnapshotBody
 from harvest.venues import VENUES
 from tests.storage.rows import expected_rows
 
@@ -139,6 +139,16 @@ class Harness:
         """Feed a snapshot's body."""
         self._tick()
         return self.pipeline.feed(SnapshotBody(self.seq, self.recv_ns, self.seq, symbol, body))
+
+    def begin_audit(self, symbol: str = "BTCUSDT") -> Outcome:
+        """Feed the beginning of an audit."""
+        self._tick()
+        return self.pipeline.feed(AuditBegun(self.seq, self.recv_ns, self.seq, symbol))
+
+    def audit(self, body: bytes | None, symbol: str = "BTCUSDT") -> Outcome:
+        """Feed the snapshot of an audit, or that there is none."""
+        self._tick()
+        return self.pipeline.feed(AuditBody(self.seq, self.recv_ns, self.seq, symbol, body))
 
     def closed(self, feed: Any, reason: str, symbols: tuple[str, ...] = ("BTCUSDT",)) -> Outcome:
         """Feed the end of a connection."""
