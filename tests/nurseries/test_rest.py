@@ -13,7 +13,7 @@ from harvest.storage.bans import Bans
 from harvest.venues.protocol import RestRequest
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
 SETTINGS = SimpleNamespace(timeout_s=2.0, weight_share=0.5, retry_initial_s=1.0, retry_max_s=60.0)
 
@@ -137,3 +137,46 @@ async def test_a_request_heavier_than_the_burst_waits_for_the_burst_and_goes(aut
     await budget.spend(250)
     await budget.spend(10)
     assert trio.current_time() == pytest.approx(10 / (500 / 6 / 60))
+
+
+async def test_what_can_wait_lets_everything_urgent_go_first_and_leaves_it_half_of_the_burst(autojump_clock):
+    budget = WeightBudget(600)
+    done: list[tuple[str, float]] = []
+
+    async def spend(name: str, spending: Callable[[float], Awaitable[None]]) -> None:
+        await spending(40)
+        done.append((name, trio.current_time()))
+
+    await budget.spend(100)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(spend, "patient", budget.spend_patiently)
+        await trio.sleep(1)
+        for _ in range(3):
+            nursery.start_soon(spend, "urgent", budget.spend)
+    assert [name for name, _ in done] == ["urgent"] * 3 + ["patient"]
+    # After 120 for the urgent ones, its 40 and the 50 that it leaves: 500 / 60 a second.
+    patient_at = done[-1][1]
+    assert 210 / (500 / 60) <= patient_at <= 210 / (500 / 60) + 5
+    assert patient_at > done[-2][1] + 50 / (500 / 60)
+    # And so what is urgent need not wait for it.
+    await budget.spend(50)
+    assert trio.current_time() == patient_at
+
+
+async def test_what_can_wait_waits_out_a_pause_and_goes_even_if_it_is_heavier_than_the_burst(autojump_clock):
+    budget = WeightBudget(100)
+    budget.pause(30)
+    await budget.spend_patiently(250)
+    assert 30 <= trio.current_time() < 31
+
+
+async def test_what_was_paid_is_not_charged_again_but_keeps_to_a_pause(autojump_clock):
+    client = RestClient("http://127.0.0.1:9", weight_per_minute=1200, settings=SETTINGS)
+    await client.pay_patiently(RestRequest("/x", 100))
+    client.budget.pause(7)
+    with pytest.raises(RestError):
+        await client.get(RestRequest("/x", 100), is_paid=True)
+    assert 7 <= trio.current_time() < 9
+    before = trio.current_time()
+    await client.budget.spend(50)
+    assert trio.current_time() == before

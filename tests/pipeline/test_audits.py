@@ -157,7 +157,7 @@ def run_audit(market, seed, begin, taken, comes, depths, lost):
     return harness, outcomes, at, at_audit
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(case=audits(corrupted=False))
 def test_an_honest_stream_never_drifts_whichever_comes_first(case):
     market, seed, _, taken, _, depths, _ = case
@@ -178,7 +178,7 @@ def test_an_honest_stream_never_drifts_whichever_comes_first(case):
     assert harness.metrics.feed("orderbook", "BTCUSDT").in_sync == (not row["drifted"])
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=120)
 @given(case=audits(corrupted=True))
 def test_a_level_that_was_lost_is_found_exactly_as_long_as_it_differs(case):
     market, seed, _, taken, _, depths, lost = case

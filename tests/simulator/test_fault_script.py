@@ -48,6 +48,10 @@ def at(seconds: float) -> Span:
             Fault("", "duplicate", at(1), target=Target("trades"), on_one=True),
         ),
         ("swap ETHUSDT at 1s", Fault("", "swap", at(1), target=Target(None, "ETHUSDT"))),
+        (
+            "drop level ETHUSDT at 10s skip 9",
+            Fault("", "drop level", at(10), target=Target(None, "ETHUSDT"), count=9),
+        ),
         ("malformed at 1s", Fault("", "malformed", at(1))),
         ("unknown event at 1s", Fault("", "unknown event", at(1))),
         ("ban at 1s for 2s", Fault("", "ban", at(1), for_s=2.0)),

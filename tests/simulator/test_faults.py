@@ -275,3 +275,54 @@ async def test_fault_times_count_from_the_first_acknowledged_subscription(
         start = trio.current_time()
         await socket.closed()
         assert trio.current_time() - start == pytest.approx(3.0, abs=0.1)
+
+
+def levels_of(diff: Any) -> dict[tuple[str, str], str]:
+    return {(side, price): qty for side in "ba" for price, qty in diff[side]}
+
+
+@pytest.mark.parametrize(
+    ("market", "path"), [("binance-spot", "/stream?streams="), ("binance-usdm", "/public/stream?streams=")]
+)
+async def test_a_level_is_dropped_from_so_many_diffs_which_are_as_they_were_but_for_it(
+    venue: Callable[..., Any], autojump_clock: MockClock, market: str, path: str
+) -> None:
+    faults = ("drop level BTCUSDT at 1s skip 20 on one",)
+    async with venue(venue=market, faults=faults) as running:
+        names = "btcusdt@depth@100ms/ethusdt@depth@100ms"
+        struck, honest = await running.connect(path + names), await running.connect(path + names)
+        every: list[list[Any]] = []
+        async with trio.open_nursery() as nursery:
+            for socket in (struck, honest):
+
+                async def take(socket: Any = socket) -> None:
+                    every.append([socket, await socket.take(5.0)])
+
+                nursery.start_soon(take)
+        received, whole = (
+            next(found for one, found in every if one is socket) for socket in (struck, honest)
+        )
+        assert [{**one, "E": 0} for one in of(received, "ethusdt@depth@100ms")] == [
+            {**one, "E": 0} for one in of(whole, "ethusdt@depth@100ms")
+        ]
+        missing = set()
+        lacking = []
+        pairs = zip(of(received, DIFFS), of(whole, DIFFS), strict=True)
+        for number, (short, full) in enumerate(pairs):
+            assert {**short, "b": 0, "a": 0, "E": 0} == {**full, "b": 0, "a": 0, "E": 0}
+            left_out = levels_of(full).items() - levels_of(short).items()
+            assert levels_of(short).items() <= levels_of(full).items()
+            missing |= {level for level, _ in left_out}
+            lacking += [number] * bool(left_out)
+        assert len(missing) == 1
+        assert lacking[-1] - lacking[0] < 20
+
+
+async def test_a_level_is_never_dropped_from_trades(
+    venue: Callable[..., Any], autojump_clock: MockClock
+) -> None:
+    async with spot(venue, "drop level at 1s skip 9") as running:
+        socket = await running.connect(f"/stream?streams={TRADES}")
+        messages = of(await socket.take(4.0), TRADES)
+        assert [one["t"] for one in messages] == list(range(messages[0]["t"], messages[-1]["t"] + 1))
+        assert all({"p", "q"} <= set(one) for one in messages)
