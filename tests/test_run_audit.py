@@ -26,7 +26,7 @@ def verified(tmp_path: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("venue", ["binance-usdm", "binance-spot"])
 def test_an_honest_venue_shows_no_drift(venue, tmp_path):
-    done = harvest(*RUN, "--venue", venue, "--hours", "0.003", cwd=tmp_path, HARVEST_AUDIT_SEC="2")
+    done = harvest(*RUN, "--venue", venue, "--hours", "0.002", cwd=tmp_path, HARVEST_AUDIT_SEC="2")
     assert done.returncode == 0, done.stderr
     assert "the book has drifted" not in done.stderr
     assert "[AUDIT] books audited: " in done.stderr

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
+import trio.testing
 
 from harvest.nurseries.rest import RestClient, RestError, WeightBudget
 from harvest.storage.bans import Bans
@@ -180,3 +181,13 @@ async def test_what_was_paid_is_not_charged_again_but_keeps_to_a_pause(autojump_
     before = trio.current_time()
     await client.budget.spend(50)
     assert trio.current_time() == before
+
+
+async def test_something_small_that_can_wait_takes_nothing_from_something_heavy_that_cannot(autojump_clock):
+    budget = WeightBudget(600)
+    await budget.spend(100)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(budget.spend_patiently, 5)
+        await trio.testing.wait_all_tasks_blocked()
+        await budget.spend(100)
+        assert trio.current_time() == pytest.approx(100 / (500 / 60))
