@@ -13,6 +13,7 @@ from harvest.nurseries.backfill import Backfill
 from harvest.nurseries.bookkeeper import Bookkeeper
 from harvest.nurseries.health import Health
 from harvest.nurseries.intake import Intake
+from harvest.nurseries.journaling import Journaling
 from harvest.nurseries.lag import LagSensor
 from harvest.nurseries.missing_trades import MissingTrades
 from harvest.nurseries.probe import Prober
@@ -25,6 +26,7 @@ from harvest.pipeline.resume import check_id_space, resume_cvd
 from harvest.pipeline.summary import Summary
 from harvest.storage.catalog import scan
 from harvest.storage.files import DataDirectory
+from harvest.storage.journal import Journal, last_seq, list_segments
 from harvest.storage.layout import new_run_id
 from harvest.storage.parquet import Provenance
 from harvest.storage.quarantine import Quarantine
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from harvest.pipeline.resume import ResumeCvd
     from harvest.settings import Settings
     from harvest.storage.catalog import Catalog
+    from harvest.storage.journal import SegmentFile
     from harvest.venues.protocol import ConnectionPlan, Venue
 
 #: Update intervals that another connection has to fill a gap.
@@ -62,15 +65,25 @@ class Stored:
     resume_cvd: ResumeCvd
     #: The greatest stored trade id, of the symbols that have one.
     last_trade_ids: dict[str, int]
+    #: The first ``seq`` of the run: above that of every file, and of all that dead runs have journalled.
+    next_seq: int
+    #: Segments that dead runs have left in the journal, of whatever venue.
+    journalled: list[SegmentFile]
 
 
 def look_at_stored(settings: Settings, venue_name: str) -> Stored:
-    """Read what a run takes over. It blocks on the disk, so call it in a thread."""
+    """Read what a run takes over. It blocks on the disk, so call it in a thread.
+
+    Raises:
+        JournalError: a later version of harvest has written the journal.
+    """
     catalog = scan(settings.capture.output_dir, venue_name)
     today = time.time_ns() // 1000 // DAY_US
     symbols = settings.capture.symbols
     last_ids = {symbol: last for symbol in symbols if (last := catalog.last_trade_id(symbol)) is not None}
-    return Stored(catalog, resume_cvd(catalog, symbols, today), last_ids)
+    root = settings.capture.output_dir
+    next_seq = max(catalog.next_seq, last_seq(root) + 1)
+    return Stored(catalog, resume_cvd(catalog, symbols, today), last_ids, next_seq, list_segments(root))
 
 
 class Parts:
@@ -92,6 +105,7 @@ class Parts:
         self._started_s = time.monotonic()
         self.metrics = Metrics()
         self.lag = LagSensor()
+        patience_s = PATIENCE_INTERVALS * max(capture.depth_interval_ms, 100) / 1000
         self.pipeline = Pipeline(
             venue,
             metrics=self.metrics,
@@ -101,8 +115,23 @@ class Parts:
             resume_cvd=stored.resume_cvd,
             symbols=capture.symbols,
             id_space=id_space,
-            patience_s=PATIENCE_INTERVALS * max(capture.depth_interval_ms, 100) / 1000,
+            patience_s=patience_s,
         )
+        self.journaling: Journaling | None = None
+        if settings.journal.enabled:
+            # Whoever makes rows of the journal needs a pipeline like this one.
+            facts = {
+                "venue": venue.name,
+                "symbols": capture.symbols,
+                "id_space": id_space,
+                "levels": settings.book.levels,
+                "max_pending_diffs": settings.book.max_pending_diffs,
+                "patience_s": patience_s,
+            }
+            journal = Journal(
+                capture.output_dir, venue=venue_name, run=self.run_id, facts=facts, settings=settings.journal
+            )
+            self.journaling = Journaling(journal)
         directory = DataDirectory(capture.output_dir)
         self.writer = Writer(
             directory=directory,
@@ -127,16 +156,18 @@ class Parts:
             writer=self.writer,
             rotation=self.rotation,
             upkeep=self.upkeep,
+            journaling=self.journaling,
         )
         self.intake = Intake(
             self.pipeline,
-            next_seq=stored.catalog.next_seq,
+            next_seq=stored.next_seq,
             quarantine=quarantine,
             max_buffered_bytes=settings.writer.max_buffered_bytes,
             buffered_bytes=self.status.buffered_bytes,
             want_snapshot=lambda symbol: self.backfill.want(symbol),
             want_trades=lambda symbol, from_id, to_id: self.missing_trades.want(symbol, from_id, to_id),
             audited=lambda result: self.auditor.take(result),
+            journal=None if self.journaling is None else self.journaling.take,
         )
         self.backfill = Backfill(
             venue,

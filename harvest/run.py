@@ -3,6 +3,7 @@
 root nursery
 ├── signals            SIGINT, SIGTERM: end the capture, then drain; a second one: at once
 ├── writer nursery     capacity-limited flushes; outlives the rest, to drain
+├── journal            its watch; what it keeps is written by two threads of its own, until the drain has ended
 └── capture nursery
     ├── trade nursery      one stream task a connection: connect, receive, restart
     ├── orderbook nursery  the same
@@ -30,6 +31,7 @@ from harvest.errors import HarvestError
 from harvest.nurseries.display import Display
 from harvest.nurseries.feeds import run_feed
 from harvest.nurseries.instruments import Instruments
+from harvest.nurseries.journaling import log_left
 from harvest.nurseries.replay import replay_received
 from harvest.nurseries.rest import RestClient
 from harvest.parts import Parts, look_at_stored, plan_connections
@@ -118,6 +120,7 @@ async def _run(settings: Settings, simulator: SimulatorConfig | None, console: C
         stored = await trio.to_thread.run_sync(look_at_stored, settings, name)
         for damage in stored.catalog.damage:
             log.warning(f"{damage.path}: {damage.why}; left as it is", path=str(damage.path))
+        log_left(stored.journalled)
         parts = Parts(settings, venue, venue_name=name, client=client, stored=stored)
         run = Run(settings, parts, client, instruments)
         has_replay = simulator is not None and bool(simulator.replay)
@@ -155,16 +158,23 @@ class Run:
             async with trio.open_nursery() as root:
                 await root.start(self._watch_signals)
                 root.start_soon(self._write)
+                if parts.journaling is not None:
+                    parts.journaling.start()
+                    root.start_soon(parts.journaling.run)
                 try:
                     with self._capture_scope:
                         await self._capture(feeds, console, has_replay=has_replay)
                 finally:
                     await self._drain()
+                    if parts.journaling is not None:
+                        await parts.journaling.close()
                 root.cancel_scope.cancel()
         finally:
             trio.lowlevel.remove_instrument(parts.lag)
         summary = parts.summary()
         summary.print(Console())
+        if parts.journaling is not None:
+            await parts.journaling.end(is_committed=not (self._aborted or summary.unwritten))
         if self._aborted:
             return EXIT_INTERRUPTED
         return EXIT_UNWRITTEN if summary.unwritten else EXIT_OK

@@ -49,8 +49,9 @@ BLOCKS_PER_MEASURE = 64
 class Intake:
     """Stamps records with their ``seq``, in one order for all connections, and feeds them to the pipeline.
 
-    ``buffered_bytes`` says what waits in memory, ``want_snapshot`` asks for a book, ``want_trades`` for the trades
-    between two ids, both inclusive; ``audited`` hears what came of each audit. All must return at once.
+    Each record goes to ``journal``, if there is one, before the pipeline makes rows of it. ``buffered_bytes`` says what
+    waits in memory, ``want_snapshot`` asks for a book, ``want_trades`` for the trades between two ids, both inclusive;
+    ``audited`` hears what came of each audit. All must return at once.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Intake:
         want_snapshot: Callable[[str], None],
         want_trades: Callable[[str, int, int], None],
         audited: Callable[[Audited | AuditAbandoned], None] = lambda _result: None,
+        journal: Callable[[Record], None] | None = None,
     ) -> None:
         self.next_seq = next_seq
         self._pipeline = pipeline
@@ -73,6 +75,7 @@ class Intake:
         self._want_snapshot = want_snapshot
         self._want_trades = want_trades
         self._audited = audited
+        self._journal = journal
         self._blocks = 0
         self._overloaded = False
         self._lost: dict[str, tuple[int, int]] = {}
@@ -161,6 +164,8 @@ class Intake:
         return seq
 
     def _feed(self, record: Record) -> Outcome:
+        if self._journal is not None:
+            self._journal(record)
         outcome = self._pipeline.feed(record)
         for event in outcome.events:
             if isinstance(event, SnapshotWanted):

@@ -10,6 +10,7 @@ from harvest.nurseries.rotation import FeedAges
 if TYPE_CHECKING:
     from harvest.market import Feed
     from harvest.metrics import Metrics
+    from harvest.nurseries.journaling import Journaling
     from harvest.nurseries.rotation import Rotation
     from harvest.nurseries.upkeep import Upkeep
     from harvest.nurseries.writer import Writer
@@ -33,13 +34,21 @@ class Status:
     """The facts of one run, for whoever shows them or bounds them."""
 
     def __init__(
-        self, *, metrics: Metrics, tables: Tables, writer: Writer, rotation: Rotation, upkeep: Upkeep
+        self,
+        *,
+        metrics: Metrics,
+        tables: Tables,
+        writer: Writer,
+        rotation: Rotation,
+        upkeep: Upkeep,
+        journaling: Journaling | None = None,
     ) -> None:
         self.metrics = metrics
         self._tables = tables
         self._writer = writer
         self._rotation = rotation
         self._upkeep = upkeep
+        self._journaling = journaling
 
     def buffered_bytes(self) -> int:
         """Return the memory of everything that is not in a file yet."""
@@ -74,4 +83,6 @@ class Status:
             )
         if pending.failing:
             lines.append(f"CANNOT WRITE: {pending.last_error}; {pending.failing} tables wait")
+        if self._journaling is not None and (trouble := self._journaling.trouble):
+            lines.append(f"JOURNAL: {trouble}")
         return lines

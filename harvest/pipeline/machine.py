@@ -17,6 +17,7 @@ from harvest.pipeline.orderbook import BookSeries
 from harvest.pipeline.records import (
     AuditBegun,
     AuditBody,
+    Checkpoint,
     Closed,
     Frames,
     Opened,
@@ -106,6 +107,8 @@ class Pipeline:
                 self._interrupt(record)
         elif isinstance(record, Overload):
             self._interrupt(record)
+        elif isinstance(record, Checkpoint):
+            pass  # It says what the records before it have made of this machine, and changes nothing.
         else:
             assert_never(record)
         outcome = Outcome(data_messages, self._events[:], fetched_to)

@@ -1,7 +1,7 @@
 """What decides a row: the records that the state machine takes in the order of their ``seq``.
 
 ``seq`` is global and goes on across runs. ``recv_ns`` is our UTC receive time, ``mono_ns`` the monotonic clock
-at the same moment (for health alone; it decides no row).
+at the same moment (for health alone; it decides no row). The order of the fields is that of the journal's entries.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import msgspec
 from harvest.market import Feed
 
 
-class Frames(msgspec.Struct, gc=False):
+class Frames(msgspec.Struct, gc=False, array_like=True):
     """The whole text frames of one received block, in order, with one receive time."""
 
     seq: int
@@ -21,7 +21,7 @@ class Frames(msgspec.Struct, gc=False):
     frames: list[bytes]
 
 
-class SnapshotBody(msgspec.Struct, gc=False):
+class SnapshotBody(msgspec.Struct, gc=False, array_like=True):
     """The body of a REST depth snapshot of ``symbol``."""
 
     seq: int
@@ -31,7 +31,7 @@ class SnapshotBody(msgspec.Struct, gc=False):
     body: bytes
 
 
-class AuditBegun(msgspec.Struct, gc=False):
+class AuditBegun(msgspec.Struct, gc=False, array_like=True):
     """A snapshot of ``symbol`` is about to be asked for, for its book to be held against."""
 
     seq: int
@@ -40,7 +40,7 @@ class AuditBegun(msgspec.Struct, gc=False):
     symbol: str
 
 
-class AuditBody(msgspec.Struct, gc=False):
+class AuditBody(msgspec.Struct, gc=False, array_like=True):
     """The body of that snapshot; None where REST brought none in time."""
 
     seq: int
@@ -50,7 +50,7 @@ class AuditBody(msgspec.Struct, gc=False):
     body: bytes | None
 
 
-class TradesBody(msgspec.Struct, gc=False):
+class TradesBody(msgspec.Struct, gc=False, array_like=True):
     """The body of a REST page of trades of ``symbol``, asked for to close the gap ``from_id`` to ``to_id``, inclusive."""
 
     seq: int
@@ -62,7 +62,7 @@ class TradesBody(msgspec.Struct, gc=False):
     body: bytes
 
 
-class Unserved(msgspec.Struct, gc=False):
+class Unserved(msgspec.Struct, gc=False, array_like=True):
     """Trades that REST did not bring either, ``from_id`` to ``to_id``, inclusive: ``not_served`` or ``refused``."""
 
     seq: int
@@ -74,7 +74,7 @@ class Unserved(msgspec.Struct, gc=False):
     reason: str
 
 
-class Opened(msgspec.Struct, gc=False):
+class Opened(msgspec.Struct, gc=False, array_like=True):
     """A connection is open: what is received on ``connection`` from here on belongs to ``symbols``."""
 
     seq: int
@@ -85,7 +85,7 @@ class Opened(msgspec.Struct, gc=False):
     symbols: tuple[str, ...]
 
 
-class Closed(msgspec.Struct, gc=False):
+class Closed(msgspec.Struct, gc=False, array_like=True):
     """A connection has ended. ``reason`` is ``stall``, ``disconnect``, ``own_stall``, ``handover`` or ``shutdown``."""
 
     seq: int
@@ -97,7 +97,7 @@ class Closed(msgspec.Struct, gc=False):
     reason: str
 
 
-class Overload(msgspec.Struct, gc=False):
+class Overload(msgspec.Struct, gc=False, array_like=True):
     """Frames that were received but not kept, for want of memory, between ``from_ns`` and ``recv_ns``."""
 
     seq: int
@@ -110,4 +110,27 @@ class Overload(msgspec.Struct, gc=False):
     lost_frames: int
 
 
-Record = Frames | SnapshotBody | AuditBegun | AuditBody | TradesBody | Unserved | Opened | Closed | Overload
+class Checkpoint(msgspec.Struct, gc=False, array_like=True):
+    """The state of ``symbol`` after all records before this one, the ``of`` symbols of a ``round`` one after the other."""
+
+    seq: int
+    recv_ns: int
+    mono_ns: int
+    symbol: str
+    round: int
+    of: int
+    state: bytes
+
+
+Record = (
+    Frames
+    | SnapshotBody
+    | AuditBegun
+    | AuditBody
+    | TradesBody
+    | Unserved
+    | Opened
+    | Closed
+    | Overload
+    | Checkpoint
+)

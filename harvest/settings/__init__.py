@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harvest.settings.capture import BookSettings, CaptureSettings, TradeEvent
-from harvest.settings.keeping import RotationSettings, WriterSettings
+from harvest.settings.keeping import JournalSettings, RotationSettings, WriterSettings
 from harvest.settings.layers import Loaded, Origin, load
 from harvest.settings.model import LogFormat, LogLevel, LogSettings, Settings
 from harvest.settings.network import HealthSettings, RestSettings, StreamSettings
@@ -14,6 +14,7 @@ __all__ = [
     "CaptureSettings",
     "EffectiveValue",
     "HealthSettings",
+    "JournalSettings",
     "Loaded",
     "LogFormat",
     "LogLevel",

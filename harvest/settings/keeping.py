@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from harvest.settings.fields import GIB, MIB, duration, setting
+from harvest.settings.fields import GIB, KIB, MIB, duration, setting
 
 
 @attrs.frozen
@@ -60,4 +60,52 @@ class WriterSettings:
         unit="bytes",
         min=0,
         max=1024 * 1024 * GIB,
+    )
+
+
+@attrs.frozen
+class JournalSettings:
+    """How what was received is kept until its rows are in files."""
+
+    enabled: bool = setting(True, "HARVEST_JOURNAL", "keep a journal of what is received")
+    write_ms: float = setting(
+        5.0,
+        "HARVEST_JOURNAL_WRITE_MS",
+        "what a killed process loses at most",
+        unit="ms",
+        min=0.1,
+        max=1000,
+    )
+    sync_ms: float = setting(
+        100.0,
+        "HARVEST_JOURNAL_SYNC_MS",
+        "between two fdatasync: what a power cut loses at most, on a disk that keeps up",
+        unit="ms",
+        min=1,
+        max=60_000,
+    )
+    segment_bytes: int = setting(
+        64 * MIB,
+        "HARVEST_JOURNAL_SEGMENT_BYTES",
+        "a segment of this size is followed by a new one",
+        unit="bytes",
+        min=KIB,
+        max=GIB,
+    )
+    segment_s: float = duration(300.0, "HARVEST_JOURNAL_SEGMENT_SEC", "the same by its age")
+    buffer_bytes: int = setting(
+        64 * MIB,
+        "HARVEST_JOURNAL_BUFFER_BYTES",
+        "the memory for what is not on the disk yet; beyond it the journal has a hole",
+        unit="bytes",
+        min=KIB,
+        max=64 * GIB,
+    )
+    reserve_bytes: int = setting(
+        4 * MIB,
+        "HARVEST_JOURNAL_RESERVE_BYTES",
+        "disk space kept for the journal of a full disk; 0 keeps none",
+        unit="bytes",
+        min=0,
+        max=GIB,
     )

@@ -8,7 +8,7 @@ import attrs
 
 from harvest.settings.capture import BookSettings, CaptureSettings
 from harvest.settings.fields import setting
-from harvest.settings.keeping import RotationSettings, WriterSettings
+from harvest.settings.keeping import JournalSettings, RotationSettings, WriterSettings
 from harvest.settings.network import HealthSettings, RestSettings, StreamSettings
 
 LogFormat = Literal["human", "json"]
@@ -35,6 +35,7 @@ class Settings:
     health: HealthSettings = attrs.field(factory=HealthSettings)
     rotation: RotationSettings = attrs.field(factory=RotationSettings)
     writer: WriterSettings = attrs.field(factory=WriterSettings)
+    journal: JournalSettings = attrs.field(factory=JournalSettings)
     book: BookSettings = attrs.field(factory=BookSettings)
     rest: RestSettings = attrs.field(factory=RestSettings)
     log: LogSettings = attrs.field(factory=LogSettings)

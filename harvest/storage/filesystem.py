@@ -38,6 +38,26 @@ class Filesystem:
         else:
             os.fsync(descriptor)
 
+    def fdatasync(self, descriptor: int) -> None:
+        """Force the file's bytes, and what it takes to read them, to the medium."""
+        if sys.platform == "linux":
+            os.fdatasync(descriptor)
+        else:
+            self.fsync(descriptor)
+
+    def allocate(self, descriptor: int, size: int) -> None:
+        """Take ``size`` bytes of the medium for the file, so that they are there whatever others write."""
+        if sys.platform == "linux":
+            os.posix_fallocate(descriptor, 0, size)
+        else:
+            left = memoryview(bytes(size))
+            while len(left):
+                left = left[os.write(descriptor, left) :]
+
+    def truncate(self, descriptor: int, size: int) -> None:
+        """Cut the file off after ``size`` bytes."""
+        os.ftruncate(descriptor, size)
+
     def close(self, descriptor: int) -> None:
         """Close the file."""
         os.close(descriptor)
@@ -76,6 +96,10 @@ class Filesystem:
     def mkdir(self, path: Path) -> None:
         """Make one directory, whose parent exists."""
         os.mkdir(path)
+
+    def rmdir(self, path: Path) -> None:
+        """Remove a directory, which must be empty."""
+        os.rmdir(path)
 
     def fsync_directory(self, path: Path) -> None:
         """Force a directory's names to the medium."""

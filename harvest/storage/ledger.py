@@ -16,6 +16,7 @@ import msgspec
 import pyarrow as pa
 
 from harvest.storage.account import Entry, entry_of, entry_of_file
+from harvest.storage.directories import make_directories
 from harvest.storage.filesystem import Filesystem
 from harvest.storage.layout import (
     PRIVATE_PREFIX,
@@ -162,7 +163,7 @@ def _data_files(root: Path) -> Iterator[Path]:
 
 
 def _append_lines(path: Path, lines: bytes, filesystem: Filesystem) -> None:
-    _make_directory(path.parent, filesystem)
+    make_directories(path.parent, filesystem)
     is_new = not path.exists()
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
     try:
@@ -180,7 +181,7 @@ def _append_lines(path: Path, lines: bytes, filesystem: Filesystem) -> None:
 
 
 def _replace(path: Path, content: bytes, filesystem: Filesystem) -> None:
-    _make_directory(path.parent, filesystem)
+    make_directories(path.parent, filesystem)
     temporary = path.with_name(f".{path.name}{TEMPORARY_SUFFIX}")
     with contextlib.suppress(FileNotFoundError):  # Left behind by a rebuild that was killed.
         filesystem.unlink(temporary)
@@ -198,14 +199,3 @@ def _write(descriptor: int, content: bytes, filesystem: Filesystem) -> None:
     while len(left):
         left = left[filesystem.write(descriptor, left) :]
     filesystem.fsync(descriptor)
-
-
-def _make_directory(directory: Path, filesystem: Filesystem) -> None:
-    missing = []
-    while not filesystem.is_directory(directory):
-        missing.append(directory)
-        directory = directory.parent
-    for one in reversed(missing):
-        with contextlib.suppress(FileExistsError):  # Another thread was faster.
-            filesystem.mkdir(one)
-        filesystem.fsync_directory(one.parent)

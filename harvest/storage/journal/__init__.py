@@ -1,0 +1,36 @@
+"""The journal: what was received, in append-only files beside the rows, so that nothing depends on a process that lives on.
+
+``Journal`` appends; ``read_run`` reads what a run left. What an entry's body means is its writer's affair.
+"""
+
+from __future__ import annotations
+
+from harvest.storage.journal.entries import LOST, Entry, JournalError, decode_lost
+from harvest.storage.journal.journal import Journal, JournalStats
+from harvest.storage.journal.reading import Damage, SegmentContents, last_seq, read_run, read_segment
+from harvest.storage.journal.segments import (
+    JOURNAL,
+    SegmentFile,
+    SegmentHeader,
+    list_segments,
+    remove_segments,
+)
+
+__all__ = [
+    "JOURNAL",
+    "LOST",
+    "Damage",
+    "Entry",
+    "Journal",
+    "JournalError",
+    "JournalStats",
+    "SegmentContents",
+    "SegmentFile",
+    "SegmentHeader",
+    "decode_lost",
+    "last_seq",
+    "list_segments",
+    "read_run",
+    "read_segment",
+    "remove_segments",
+]
