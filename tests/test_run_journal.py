@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import sys
 import time
 from collections import defaultdict
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ import pytest
 from harvest.pipeline.journal_records import decode_record
 from harvest.pipeline.records import Frames
 from harvest.storage.journal import last_seq, list_segments, read_run, read_segment
-from tests.program import command, environment, harvest, rows
+from tests.program import ROOT, command, environment, harvest, rows
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,8 +30,11 @@ def test_a_killed_run_has_journalled_every_message_that_was_sent_more_than_250_m
     tmp_path: Path,
 ) -> None:
     simulator = subprocess.Popen(
-        command("simulate", "--symbols", SYMBOLS, "--port", "0", "--sent-log", "sent.jsonl", "--json"),
-        cwd=tmp_path,
+        [
+            *(sys.executable, "-m", "harvest.simulator"),
+            *("--symbols", SYMBOLS, "--port", "0", "--sent-log", str(tmp_path / "sent.jsonl")),
+        ],
+        cwd=ROOT,
         env=environment(),
         stdout=subprocess.PIPE,
         text=True,
@@ -49,7 +53,7 @@ def test_a_killed_run_has_journalled_every_message_that_was_sent_more_than_250_m
         )
         sent = tmp_path / "sent.jsonl"
         deadline = time.monotonic() + 60
-        while not sent.exists() or sent.stat().st_size < 40_000:
+        while not sent.exists() or sent.stat().st_size < 20_000:
             assert time.monotonic() < deadline
             assert run.poll() is None
             time.sleep(0.1)
@@ -100,23 +104,17 @@ def test_a_run_after_a_killed_one_says_what_it_left_and_goes_on_behind_its_numbe
     assert header is not None
     assert header.facts["symbols"] == SYMBOLS.split(",")
     assert header.facts["venue"] == "binance-usdm"
-    done = harvest(*RUN, "--hours", "0.0005", cwd=tmp_path)
+    done = harvest(*RUN, "--hours", "0.0004", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "[JOURNAL] 1 runs that did not end have left 1 segments" in done.stderr
     # Its own segments are gone, for all of its rows are in files; those of the other run stay.
     assert list_segments(root) == left
+    assert not (root / "_journal" / "reserve").exists()
     assert min(row["seq"] for row in rows(root, "prices")) > last
 
 
 def test_a_run_without_journal_creates_none(tmp_path: Path) -> None:
-    done = harvest(*RUN, "--hours", "0.0005", cwd=tmp_path, HARVEST_JOURNAL="false")
+    done = harvest(*RUN, "--hours", "0.0003", cwd=tmp_path, HARVEST_JOURNAL="false")
     assert done.returncode == 0, done.stderr
     assert rows(tmp_path / "data", "prices") != []
     assert not (tmp_path / "data" / "_journal").exists()
-
-
-def test_a_clean_end_leaves_nothing_of_the_journal(tmp_path: Path) -> None:
-    done = harvest(*RUN, "--hours", "0.0005", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert not (tmp_path / "data" / "_journal").exists()
-    assert "[JOURNAL]" not in done.stderr

@@ -20,12 +20,14 @@ CHUNK_BYTES = 2**20
 
 @attrs.define(eq=False)
 class Chunk:
-    """Entries that are written at one stroke."""
+    """Entries that are written at one stroke. They are gathered in ``pieces``, and joined in ``data`` to be written."""
 
     first_seq: int
     last_seq: int
+    size: int = 0
     begun_s: float = attrs.field(factory=time.monotonic)
-    data: bytearray = attrs.field(factory=bytearray)
+    pieces: list[bytes] = attrs.field(factory=list)
+    data: bytes = b""
 
 
 @attrs.define
@@ -76,13 +78,17 @@ class Backlog:
         self.wake.set()
 
     def first(self) -> Chunk | None:
-        """Return the oldest chunk that waits, which grows no more; None if none does."""
+        """Return the oldest chunk that waits, joined, which grows no more; None if none does."""
         with self.lock:
             if not self._waiting:
                 return None
-            if self._waiting[0] is self._open:
+            chunk = self._waiting[0]
+            if chunk is self._open:
                 self._open = None
-            return self._waiting[0]
+        if chunk.pieces:
+            chunk.data = b"".join(chunk.pieces)
+            chunk.pieces.clear()
+        return chunk
 
     def take(self, chunk: Chunk) -> bool:
         """Take the oldest chunk out; returns False if that is another one by now. The caller holds ``lock``."""
@@ -101,11 +107,11 @@ class Backlog:
 
     def _add(self, seq: int, lead: bytes, body: bytes, size: int) -> None:
         chunk = self._open
-        if chunk is None or len(chunk.data) >= CHUNK_BYTES:
+        if chunk is None or chunk.size >= CHUNK_BYTES:
             chunk = self._open = Chunk(seq, seq)
             self._waiting.append(chunk)
-        chunk.data += lead
-        chunk.data += body
+        chunk.pieces += (lead, body)
+        chunk.size += size
         chunk.last_seq = self.last_seq = seq
         self.held_bytes += size
         self.appended_bytes += size

@@ -161,7 +161,7 @@ class Committer:
                 segment.busy = False
                 if not segment.broken:
                     segment.whole += 1
-                    segment.size += len(chunk.data)
+                    segment.size += chunk.size
                     segment.last_seq = self.written_seq = chunk.last_seq
                     self._reached_seq = max(self._reached_seq, chunk.last_seq)
         self._dirty.set()
@@ -193,7 +193,7 @@ class Committer:
         segment.size = len(header)
         return segment
 
-    def _fill(self, descriptor: int, data: bytes | bytearray) -> None:
+    def _fill(self, descriptor: int, data: bytes) -> None:
         left = memoryview(data)
         while len(left):
             left = left[self._filesystem.write(descriptor, left) :]
@@ -274,7 +274,7 @@ class Committer:
                 return
             for _ in range(count):
                 chunk = segment.chunks.popleft()
-                self._backlog.held_bytes -= len(chunk.data)
+                self._backlog.held_bytes -= chunk.size
                 self.synced_seq = chunk.last_seq
             segment.whole -= count
             segment.synced_size = size

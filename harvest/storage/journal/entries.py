@@ -40,8 +40,8 @@ class Entry(NamedTuple):
 def frame(kind: int, seq: int, body: bytes) -> tuple[bytes, int]:
     """Return what stands before ``body`` in the file, and the bytes of the whole entry."""
     head = _HEAD.pack(kind, seq)
-    length = _HEAD.size + len(body)
-    return _PREFIX.pack(MARKER, length, crc32(body, crc32(head))) + head, _PREFIX.size + length
+    lead = _PREFIX.pack(MARKER, _HEAD.size + len(body), crc32(body, crc32(head))) + head
+    return lead, _BODY_AT + len(body)
 
 
 def entry_end(data: memoryview, position: int) -> int | None:
