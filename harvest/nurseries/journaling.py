@@ -73,6 +73,7 @@ class Journaling:
 
     def watch(self) -> None:
         """Say that the disk does not take the journal, from the first failure on, and when it does again."""
+        self._journal.check()
         stats, now = self._journal.stats, trio.current_time()
         is_new = stats.failures > self._failures_seen and not self._is_failing
         is_lasting = stats.failing_s is not None and now - self._said_at >= REPEAT_S

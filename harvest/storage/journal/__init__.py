@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from harvest.storage.journal.entries import LOST, Entry, JournalError, decode_lost
+from harvest.storage.journal.entries import FIRST_KIND, LOST, Entry, JournalError, decode_lost
 from harvest.storage.journal.journal import Journal, JournalStats
 from harvest.storage.journal.reading import Damage, SegmentContents, last_seq, read_run, read_segment
 from harvest.storage.journal.segments import (
@@ -17,6 +17,7 @@ from harvest.storage.journal.segments import (
 )
 
 __all__ = [
+    "FIRST_KIND",
     "JOURNAL",
     "LOST",
     "Damage",

@@ -93,7 +93,7 @@ class Committer:
         self.reserve = reserve
         self._backlog = backlog
         self._directory = directory
-        self._run = run
+        self._run_id = run
         self._header = header
         self._settings = settings
         self._filesystem = filesystem
@@ -106,9 +106,11 @@ class Committer:
         self._dirty = threading.Event()
         self._ended = threading.Event()
         self._threads = [
-            threading.Thread(target=self._write, name="journal-write", daemon=True),
-            threading.Thread(target=self._sync, name="journal-sync", daemon=True),
+            threading.Thread(target=self._run_part, args=(part,), name=name, daemon=True)
+            for name, part in (("journal-write", self._write), ("journal-sync", self._sync))
         ]
+        #: What ended a thread that should not have ended.
+        self.bug: Exception | None = None
 
     def start(self) -> None:
         """Start the threads."""
@@ -131,6 +133,12 @@ class Committer:
             in_files = (segment.chunks[0] for segment in self._live if segment.chunks)
             return next(in_files, None) or self._backlog.oldest_waiting()
 
+    def _run_part(self, part: Callable[[], None]) -> None:
+        try:
+            part()
+        except Exception as error:
+            self.bug = error
+
     def _write(self) -> None:
         backlog = self._backlog
         while not self._ended.is_set():
@@ -144,8 +152,8 @@ class Committer:
         try:
             segment = self._segment_for(chunk)
             with self._backlog.lock:
-                if segment.broken or not self._backlog.take(chunk):
-                    # The syncing thread has given something back, which goes first, and to a segment that begins with it.
+                if not self._backlog.take(chunk):
+                    # The syncing thread has given something back: it goes first, to a segment that begins with it.
                     self._break(segment)
                     self._dirty.set()
                     return
@@ -181,9 +189,9 @@ class Committer:
         self._ended.wait(max(self._not_before_s - time.monotonic(), 0))
         make_directories(self._directory, self._filesystem)
         self.segments += 1
-        path = self._directory / segment_name(self._run, self.segments, chunk.first_seq)
+        path = self._directory / segment_name(self._run_id, self.segments, chunk.first_seq)
         descriptor = self._filesystem.create(path)
-        file = SegmentFile(self._run, self.segments, chunk.first_seq, path)
+        file = SegmentFile(self._run_id, self.segments, chunk.first_seq, path)
         segment = OpenSegment(file, descriptor, time.monotonic(), last_seq=chunk.first_seq - 1)
         with self._backlog.lock:
             self._live.append(segment)

@@ -86,6 +86,11 @@ class Journal:
         """Start the threads that bring what is appended to the disk."""
         self._committer.start()
 
+    def check(self) -> None:
+        """Raise the bug that has ended one of the threads, if one has."""
+        if self._committer.bug is not None:
+            raise self._committer.bug
+
     @property
     def stats(self) -> JournalStats:
         """How the journal stands at this moment."""
