@@ -36,6 +36,11 @@ class Journaling:
         self._said_at = -float("inf")
 
     @property
+    def held_bytes(self) -> int:
+        """The memory of what is not on the disk yet."""
+        return self._journal.held_bytes
+
+    @property
     def trouble(self) -> str | None:
         """What is wrong with the journal now, for people; None if nothing is."""
         stats = self._journal.stats
@@ -59,7 +64,7 @@ class Journaling:
                 )
             else:
                 log.error(
-                    f"{self._journal.held_bytes / 2**20:,.0f} MiB wait for the disk, as much as may (buffer_bytes): until "
+                    f"{self.held_bytes / 2**20:,.0f} MiB wait for the disk, as much as may (buffer_bytes): until "
                     f"it has caught up, records are not in the journal, and a killed process would lose their rows"
                 )
         if not taken:

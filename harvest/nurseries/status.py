@@ -52,7 +52,10 @@ class Status:
 
     def buffered_bytes(self) -> int:
         """Return the memory of everything that is not in a file yet."""
-        return self._tables.size_bytes + self._rotation.overflow_bytes + self._writer.waiting_bytes
+        journalled = 0 if self._journaling is None else self._journaling.held_bytes
+        return (
+            self._tables.size_bytes + self._rotation.overflow_bytes + self._writer.waiting_bytes + journalled
+        )
 
     def buffered_rows(self) -> dict[str, dict[str, int]]:
         """Return the rows that wait to be sealed, by symbol and kind."""
