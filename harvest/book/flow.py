@@ -10,6 +10,8 @@ import math
 from collections import deque
 from decimal import Decimal
 
+import msgspec
+
 UNITS = 10**8
 #: Below this ``qty * 1e8`` is less than half a unit off: at most 0.19 for the float64 that stands for the quantity, and 0.125
 #: for the product. Up to 2**52 it is not: 41777655.77164713 would come out one unit high.
@@ -24,6 +26,14 @@ def to_units(qty: float) -> int:
     if abs(units) < EXACT_UNITS:
         return units
     return sum_from_float(qty)
+
+
+class OrderFlowState(msgspec.Struct, array_like=True):
+    """Everything that an ``OrderFlow`` goes on from. ``window`` is a text: its integers may have more than 64 bits."""
+
+    known: bool
+    tops: tuple[list[float], list[float], list[float], list[float]]
+    window: str
 
 
 class OrderFlow:
@@ -63,6 +73,19 @@ class OrderFlow:
             return None
         ofi_1, ofi_5, ofi_10 = imbalance
         return ofi_1 / UNITS, ofi_5 / UNITS, ofi_10 / UNITS, self._score(ofi_1)
+
+    def state(self) -> OrderFlowState:
+        """Return what ``restore`` goes on from."""
+        tops = (self._bid_px, self._bid_qty, self._ask_px, self._ask_qty)
+        return OrderFlowState(self._known, tops, ",".join(map(str, self._window)))
+
+    def restore(self, state: OrderFlowState) -> None:
+        """Go on from what another flow came to. The state becomes ours."""
+        self._known = state.known
+        self._bid_px, self._bid_qty, self._ask_px, self._ask_qty = state.tops
+        self._window = deque(map(int, state.window.split(",") if state.window else ()), maxlen=WINDOW)
+        self._sum = sum(self._window)
+        self._squares = sum(ofi_1 * ofi_1 for ofi_1 in self._window)
 
     def _imbalance(
         self, bid_px: list[float], bid_qty: list[float], ask_px: list[float], ask_qty: list[float]

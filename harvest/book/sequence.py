@@ -10,6 +10,8 @@ from bisect import bisect_right
 from enum import IntEnum
 from typing import Literal
 
+import msgspec
+
 DepthRule = Literal["spot", "usdm"]
 
 #: Holes that are remembered for late ids. A stream with more of them has other troubles.
@@ -28,6 +30,14 @@ class TradeVerdict(IntEnum):
     LATE = 4
     #: It is older than the first id of the run, and new.
     EARLY = 5
+
+
+class TradeSequenceState(msgspec.Struct, array_like=True):
+    """Everything that a ``TradeSequence`` goes on from."""
+
+    next_id: int | None
+    first_id: int
+    holes: list[list[int]]
 
 
 class TradeSequence:
@@ -69,6 +79,14 @@ class TradeSequence:
         self.next_id = last_id + 1
         self._first_id = last_id + 1
         self._holes = []
+
+    def state(self) -> TradeSequenceState:
+        """Return what ``restore`` goes on from; it is not to be changed, and of use until the next id is judged."""
+        return TradeSequenceState(self.next_id, self._first_id, self._holes)
+
+    def restore(self, state: TradeSequenceState) -> None:
+        """Go on from what another sequence came to. The state becomes ours."""
+        self.next_id, self._first_id, self._holes = state.next_id, state.first_id, state.holes
 
     def is_missing(self, trade_id: int) -> bool:
         """Tell whether ``trade_id`` is in a hole that a gap left."""
