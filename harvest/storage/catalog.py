@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from bisect import insort
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
@@ -19,11 +20,13 @@ from harvest.storage.layout import (
     parse_file_name,
 )
 from harvest.storage.parquet import read_facts
+from harvest.storage.remainder import merged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from harvest.market import IdSpace
+    from harvest.storage.remainder import Interval
 
 #: Files that are opened for what a name does not say, newest first. The greatest trade id is in the very last one,
 #: unless that holds nothing but ids which came late.
@@ -72,9 +75,26 @@ class Catalog:
         """Return the files of one directory, in the order of their rows."""
         return self._files.get((kind, symbol), {}).get(day, [])
 
+    def committed(self, kind: str, symbol: str, day: int) -> list[Interval]:
+        """Return the records whose rows of one directory are in its files, as intervals of ``seq``, ascending."""
+        return merged((file.first_seq, file.last_seq) for file in self.files(kind, symbol, day))
+
+    def add(self, kind: str, symbol: str, day: int, path: Path) -> None:
+        """Take in a file that was published since the scan."""
+        name = parse_file_name(path.name)
+        if name is None:
+            raise ValueError(f"{path} is not named as a data file")
+        file = StoredFile(name.last_seq, name.first_seq, name.run, str(path.parent))
+        insort(self._files.setdefault((kind, symbol), {}).setdefault(day, []), file)
+        self.next_seq = max(self.next_seq, name.last_seq + 1)
+
     def days(self, kind: str, symbol: str) -> list[int]:
         """Return the dates that have files of ``kind`` and ``symbol``, oldest first."""
         return sorted(self._files.get((kind, symbol), {}))
+
+    def kinds(self) -> list[str]:
+        """Return the kinds that have files, sorted."""
+        return sorted({kind for kind, _ in self._files})
 
     def symbols(self, kind: str) -> list[str]:
         """Return the symbols that have files of ``kind``, sorted."""
@@ -99,12 +119,16 @@ class Catalog:
         stored = (facts.get("last_id", "") for facts in self._newest_facts("prices", symbol))
         return max((int(trade_id) for trade_id in stored if trade_id.isdecimal()), default=None)
 
-    def last_cvd(self, symbol: str, day: int) -> float | None:
+    def last_cvd(self, symbol: str, day: int, *, before_seq: int | None = None) -> float | None:
         """Return the running sum after the last stored ``cvd`` row of a date, by ``seq``; None if there is none.
+
+        ``before_seq`` leaves out the files that go as far as that record, or beyond.
 
         Where the last file is damaged, it is that of the last file that is not.
         """
         for file in reversed(self.files("cvd", symbol, day)):
+            if before_seq is not None and file.last_seq >= before_seq:
+                continue
             last = self._read(file, _last_cvd)
             if last is not None:
                 return last

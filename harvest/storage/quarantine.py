@@ -42,6 +42,16 @@ class Quarantine:
             self.kept_bytes += len(line)
             self._lines.append(line)
 
+    def leave_out_known(self) -> None:
+        """Forget what was gathered and is in the file already: a recovery sees again what its run saw.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        if self._lines and self.path.exists():
+            known = set(self.path.read_text(encoding="utf-8").split("\n"))
+            self._lines = [line for line in self._lines if line not in known]
+
     def flush(self) -> None:
         """Append what was gathered to the file; it blocks on the disk, so call it in a thread.
 

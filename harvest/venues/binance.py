@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 STREAMS_PER_REQUEST = 100
 #: maximum / step below this is held exactly by float64, whose integers are exact to 2**53.
 EXACT_STEPS = 1e15
+_SYMBOL = b'"s":"'
 
 
 def split_connections(
@@ -58,6 +59,16 @@ def resubscription(streams: Sequence[str], first_id: int) -> list[str]:
     """Make the requests that unsubscribe from ``streams`` and subscribe to them again, with ascending ids."""
     leave = list(requests("UNSUBSCRIBE", streams, first_id))
     return leave + list(requests("SUBSCRIBE", streams, first_id + len(leave)))
+
+
+def symbol_at_a_glance(frame: bytes) -> str | None:
+    """Return what a message's only field ``s`` says; None where it has none, several, or one that is not plain text."""
+    at = frame.find(_SYMBOL)
+    if at < 0 or frame.find(_SYMBOL[:3], at + len(_SYMBOL)) >= 0:
+        return None
+    start = at + len(_SYMBOL)
+    name = frame[start : frame.find(b'"', start)]
+    return name.decode() if name.isascii() and b"\\" not in name else None
 
 
 class Envelope(msgspec.Struct, gc=False):

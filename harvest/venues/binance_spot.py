@@ -107,6 +107,10 @@ class BinanceSpot:
                 return _BOOK_TICKER
             return binance.decode_control(self.name, frame, RECORDED, KNOWN, str(error))
 
+    def symbol_of(self, frame: bytes) -> str | None:
+        """Tell at a glance which symbol a message is of; None where only ``decode`` can tell."""
+        return binance.symbol_at_a_glance(frame)
+
     def id_space(self, event: TradeEvent) -> IdSpace:
         """Name the id space of the trade ids that ``event`` carries."""
         return "aggregate" if event == "aggTrade" else "raw"

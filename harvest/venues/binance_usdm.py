@@ -128,6 +128,10 @@ class BinanceUsdm:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return binance.decode_control(self.name, frame, RECORDED, KNOWN, str(error))
 
+    def symbol_of(self, frame: bytes) -> str | None:
+        """Tell at a glance which symbol a message is of; None where only ``decode`` can tell."""
+        return binance.symbol_at_a_glance(frame)
+
     def id_space(self, event: TradeEvent) -> IdSpace:
         """Name the id space of the trade ids that ``event`` carries."""
         return "aggregate" if event == "aggTrade" else "raw"

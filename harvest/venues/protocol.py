@@ -104,6 +104,10 @@ class Venue(Protocol):
         """
         ...
 
+    def symbol_of(self, frame: bytes) -> str | None:
+        """Tell at a glance which symbol a WebSocket message is of; None where only ``decode`` can tell."""
+        ...
+
     def id_space(self, event: TradeEvent) -> IdSpace:
         """Name the id space of the trade ids that ``event`` carries."""
         ...

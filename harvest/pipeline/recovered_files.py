@@ -1,0 +1,123 @@
+"""The files of a recovery: only what no file holds, each read back, each in the ledger."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from harvest.errors import StorageError
+from harvest.pipeline.missing_cvd import UnreadablePricesError, missing_cvd
+from harvest.storage import ledger
+from harvest.storage.layout import date_text
+from harvest.storage.parquet import encode
+from harvest.storage.remainder import uncommitted
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+    from pathlib import Path
+
+    from harvest.storage.catalog import Catalog, StoredFile
+    from harvest.storage.files import DataDirectory
+    from harvest.storage.parquet import Provenance
+    from harvest.storage.tables import Sealed
+
+
+class UnreadableFileError(StorageError):
+    """A file that was published, and does not read back as it was written."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        super().__init__(f"{path} does not read back as it was written: look after the disk")
+
+
+class RecoveredFiles:
+    """Publishes rows under the id of a dead run, into directories that may hold a part of them.
+
+    ``rows`` and ``rows_held`` count, by kind, what was published, and what was there already.
+    """
+
+    def __init__(
+        self,
+        directory: DataDirectory,
+        catalog: Catalog,
+        provenance: Provenance,
+        rows: dict[str, int],
+        rows_held: dict[str, int],
+    ) -> None:
+        self.count = 0
+        self.problems: list[str] = []
+        self._directory, self._catalog, self._provenance = directory, catalog, provenance
+        self._rows, self._rows_held = rows, rows_held
+
+    def write(self, sealed: Sealed) -> None:
+        """Publish the rows that no file of their directory covers.
+
+        Raises:
+            OSError: as ``DataDirectory.publish`` says.
+            UnreadableFileError: it does not read back as it was written.
+        """
+        kind = sealed.kind.name
+        committed = self._catalog.committed(kind, sealed.symbol, sealed.day)
+        parts = uncommitted(sealed, committed)
+        count = sum(part.count for part in parts)
+        self._rows[kind] = self._rows.get(kind, 0) + count
+        self._rows_held[kind] = self._rows_held.get(kind, 0) + sealed.count - count
+        for part in parts:
+            self._publish(part)
+
+    def derive_cvd(self, symbols: Collection[str] | None) -> None:
+        """Publish the rows of ``cvd`` that follow from the run's ``prices`` and are in no file.
+
+        Raises: as ``write``.
+        """
+        for symbol, day in self._dates("prices", symbols):
+            try:
+                for sealed in missing_cvd(self._catalog, symbol, day):
+                    self.write(sealed)
+            except UnreadablePricesError as error:
+                self.problems.append(str(error))
+
+    def complete_ledger(self, symbols: Collection[str] | None) -> None:
+        """Append an entry for each file of the run that has none.
+
+        Raises:
+            OSError: the ledger cannot be read or written.
+        """
+        root, venue = self._directory.root, self._provenance.venue
+        for kind in self._catalog.kinds():
+            for symbol, day in self._dates(kind, symbols):
+                page = ledger.read_page(ledger.page_path(root, venue, symbol, date_text(day)))
+                known = {(entry.kind, entry.file_name) for entry in page.entries}
+                files = [
+                    file for file in self._of_run(kind, symbol, day) if (kind, file.path.name) not in known
+                ]
+                ledger.append(root, filter(None, map(self._account, files)))
+
+    def _publish(self, sealed: Sealed) -> None:
+        provenance = self._provenance
+        path = self._directory.path_of(sealed, venue=provenance.venue, run=provenance.run)
+        encoded = encode(sealed, provenance)
+        self._directory.publish(path, encoded.data)
+        if path.read_bytes() != memoryview(encoded.data):
+            raise UnreadableFileError(path)
+        self._catalog.add(sealed.kind.name, sealed.symbol, sealed.day, path)
+        self.count += 1
+
+    def _account(self, file: StoredFile) -> ledger.Entry | None:
+        try:
+            return ledger.entry_of_file(file.path)
+        except (OSError, pa.ArrowException, LookupError, ValueError) as error:
+            self.problems.append(f"{file.path}: cannot be read: {error}")
+            return None
+
+    def _dates(self, kind: str, symbols: Collection[str] | None) -> Iterator[tuple[str, int]]:
+        """Give the symbols and dates of a kind that the run has files of."""
+        for symbol in self._catalog.symbols(kind):
+            if symbols is None or symbol in symbols:
+                for day in self._catalog.days(kind, symbol):
+                    if self._of_run(kind, symbol, day):
+                        yield symbol, day
+
+    def _of_run(self, kind: str, symbol: str, day: int) -> list[StoredFile]:
+        return [file for file in self._catalog.files(kind, symbol, day) if file.run == self._provenance.run]

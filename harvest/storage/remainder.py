@@ -1,0 +1,81 @@
+"""What of sealed rows is in no file yet: rows are committed where a file of their own directory covers their ``seq``."""
+
+from __future__ import annotations
+
+from array import array
+from itertools import pairwise
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from harvest.storage.tables import Sealed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+Interval: TypeAlias = tuple[int, int]
+"""Records from the first to the last ``seq``, both inclusive."""
+
+_COVERED = -1
+
+
+def merged(intervals: Iterable[Interval]) -> list[Interval]:
+    """Join intervals that overlap or meet; the result is ascending."""
+    joined: list[Interval] = []
+    for first, last in sorted(intervals):
+        if joined and first <= joined[-1][1] + 1:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], last))
+        else:
+            joined.append((first, last))
+    return joined
+
+
+def uncommitted(sealed: Sealed, committed: Sequence[Interval]) -> list[Sealed]:
+    """Return the rows that no interval covers, in parts none of which spans an interval.
+
+    ``committed`` is as ``merged`` gives it.
+    """
+    if not committed:
+        return [sealed]
+    marks = np.frombuffer(sealed.marks, np.int64).reshape(-1, 4)
+    firsts, lasts = np.array(committed, np.int64).T
+    # The number of intervals that begin before a block tells between which two it lies.
+    places = np.searchsorted(firsts, marks[:, 1], side="right")
+    places[(places > 0) & (marks[:, 1] <= lasts[places - 1])] = _COVERED
+    edges = [0, *(np.flatnonzero(np.diff(places)) + 1).tolist(), len(places)]
+    return [_cut(sealed, marks, start, end) for start, end in pairwise(edges) if places[start] != _COVERED]
+
+
+def _cut(sealed: Sealed, marks: NDArray[np.int64], start: int, end: int) -> Sealed:
+    """Take the rows of the blocks from ``start`` to before ``end``."""
+    first_row = int(marks[start, 0])
+    end_row = int(marks[end, 0]) if end < len(marks) else sealed.count
+    cut = marks[start:end].copy()
+    cut[:, 0] -= first_row
+    size = sealed.kind.dtype.itemsize
+    bids, asks = (
+        None if pairs is None else _cut_levels(sealed, pairs, number, first_row, end_row)
+        for pairs, number in ((sealed.bids, "n_bids"), (sealed.asks, "n_asks"))
+    )
+    return Sealed(
+        sealed.kind,
+        sealed.symbol,
+        sealed.day,
+        end_row - first_row,
+        int(cut[0, 1]),
+        int(cut[-1, 1]),
+        sealed.rows[first_row * size : end_row * size],
+        array("q", cut.tobytes()),
+        bids,
+        asks,
+    )
+
+
+def _cut_levels(
+    sealed: Sealed, pairs: array[float], number: str, first_row: int, end_row: int
+) -> array[float]:
+    counts = np.frombuffer(sealed.rows, sealed.kind.dtype)[number]
+    before, within = int(counts[:first_row].sum()), int(counts[first_row:end_row].sum())
+    return pairs[2 * before : 2 * (before + within)]
