@@ -73,7 +73,7 @@ class CheckpointRounds:
         self._waiting.popleft()
         if self._next_s is not None:
             self._next_s += self._step_s
-        if not self._waiting:
+        if not self._waiting and self._first_seq is not None:
             self._complete.append((self._first_seq, seq))
             self._first_seq = None
 

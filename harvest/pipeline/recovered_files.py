@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import attrs
 import pyarrow as pa
 
 from harvest.errors import StorageError
@@ -47,7 +48,8 @@ class RecoveredFiles:
     ) -> None:
         self.count = 0
         self.problems: list[str] = []
-        self._directory, self._catalog, self._provenance = directory, catalog, provenance
+        self._directory, self._catalog = directory, catalog
+        self._provenance = attrs.evolve(provenance, extra={**provenance.extra, "recovered": "true"})
         self._rows, self._rows_held = rows, rows_held
 
     def write(self, sealed: Sealed) -> None:
@@ -85,6 +87,7 @@ class RecoveredFiles:
             OSError: the ledger cannot be read or written.
         """
         root, venue = self._directory.root, self._provenance.venue
+        filesystem = self._directory.filesystem
         for kind in self._catalog.kinds():
             for symbol, day in self._dates(kind, symbols):
                 page = ledger.read_page(ledger.page_path(root, venue, symbol, date_text(day)))
@@ -92,14 +95,14 @@ class RecoveredFiles:
                 files = [
                     file for file in self._of_run(kind, symbol, day) if (kind, file.path.name) not in known
                 ]
-                ledger.append(root, filter(None, map(self._account, files)))
+                ledger.append(root, filter(None, map(self._account, files)), filesystem=filesystem)
 
     def _publish(self, sealed: Sealed) -> None:
         provenance = self._provenance
         path = self._directory.path_of(sealed, venue=provenance.venue, run=provenance.run)
         encoded = encode(sealed, provenance)
         self._directory.publish(path, encoded.data)
-        if path.read_bytes() != memoryview(encoded.data):
+        if path.read_bytes() != memoryview(encoded.data).cast("B"):
             raise UnreadableFileError(path)
         self._catalog.add(sealed.kind.name, sealed.symbol, sealed.day, path)
         self.count += 1

@@ -56,6 +56,11 @@ class DataDirectory:
         #: Files whose claim (see ``_rename_into_place``), if there is one, is ours.
         self._claimed: set[Path] = set()
 
+    @property
+    def filesystem(self) -> Filesystem:
+        """What makes the calls to the operating system."""
+        return self._filesystem
+
     def path_of(self, sealed: Sealed, *, venue: str, run: str) -> Path:
         """Return the path at which sealed rows are to be published.
 

@@ -66,9 +66,8 @@ def symbol_at_a_glance(frame: bytes) -> str | None:
     at = frame.find(_SYMBOL)
     if at < 0 or frame.find(_SYMBOL[:3], at + len(_SYMBOL)) >= 0:
         return None
-    start = at + len(_SYMBOL)
-    name = frame[start : frame.find(b'"', start)]
-    return name.decode() if name.isascii() and b"\\" not in name else None
+    name, quote_mark, _ = frame[at + len(_SYMBOL) :].partition(b'"')
+    return name.decode() if quote_mark and name.isascii() and b"\\" not in name else None
 
 
 class Envelope(msgspec.Struct, gc=False):

@@ -1,0 +1,65 @@
+"""Rows of ``cvd`` that are in no file, derived from the files of ``prices``."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harvest.pipeline.missing_cvd import UnreadablePricesError, missing_cvd
+from harvest.pipeline.recover import recover
+from harvest.storage.catalog import scan
+from harvest.storage.files import DataDirectory
+from harvest.storage.parquet import Provenance
+from harvest.venues import VENUES
+from tests.pipeline.test_recover import FACTS, RUN, record_into, recover_into, stored_tables
+from tests.pipeline.troubled import Troubled
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_whichever_files_of_cvd_are_missing_they_come_again_without_a_journal(
+    tmp_path: Path, seed: int
+) -> None:
+    chaos = random.Random(seed)
+    record_into(tmp_path, Troubled(chaos, 80).records, chaos)
+    expected = stored_tables(tmp_path)
+    assert any(kind == "cvd" for kind, _, _ in expected)
+    removed = [path for path in sorted((tmp_path / "cvd").rglob("*.parquet")) if chaos.random() < 0.6]
+    for path in removed:
+        path.unlink()
+    recover_into(tmp_path, [])
+    assert stored_tables(tmp_path) == expected
+    assert all(path.exists() for path in removed)
+
+
+def test_nothing_is_missing_where_all_is_there(tmp_path: Path) -> None:
+    record_into(tmp_path, Troubled(random.Random(1), 40).records, random.Random(1))
+    catalog = scan(tmp_path, "binance-usdm")
+    days = [(symbol, day) for symbol in catalog.symbols("prices") for day in catalog.days("prices", symbol)]
+    assert days
+    assert [sealed for symbol, day in days for sealed in missing_cvd(catalog, symbol, day)] == []
+
+
+def test_prices_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    record_into(tmp_path, Troubled(random.Random(1), 40).records, random.Random(1))
+    for path in (tmp_path / "cvd").rglob("*.parquet"):
+        path.unlink()
+    damaged = sorted((tmp_path / "prices").rglob("*.parquet"))[0]
+    damaged.write_bytes(b"PAR1")
+    catalog = scan(tmp_path, "binance-usdm")
+    symbol = catalog.symbols("prices")[0]
+    with pytest.raises(UnreadablePricesError, match=damaged.name):
+        list(missing_cvd(catalog, symbol, catalog.days("prices", symbol)[0]))
+    report = recover(
+        [],
+        venue=VENUES["binance-usdm"],
+        facts=FACTS,
+        catalog=catalog,
+        directory=DataDirectory(tmp_path),
+        provenance=Provenance("binance-usdm", RUN),
+    )
+    assert any(damaged.name in problem and "its cvd is not derived" in problem for problem in report.problems)
