@@ -14,7 +14,7 @@ import msgspec
 
 from harvest.market import IdSpace
 from harvest.metrics import Metrics
-from harvest.pipeline.checkpoint import CheckpointError, decode_state
+from harvest.pipeline.checkpoint import CheckpointError
 from harvest.pipeline.events import Malformed
 from harvest.pipeline.machine import Pipeline
 from harvest.pipeline.records import Checkpoint, Frames, Opened, Overload
@@ -123,8 +123,6 @@ class _Recovery:
         )
         self._opened: set[str] = set()
         self._restored: set[str] = set()
-        #: Symbols whose book has missed records, and has not seen a checkpoint since.
-        self._stale: set[str] = set()
         self._last: Record | None = None
 
     def run(self, records: Iterable[Record], seal_bytes: int) -> RecoveryReport:
@@ -167,23 +165,21 @@ class _Recovery:
 
     def _take_checkpoint(self, record: Checkpoint) -> None:
         symbol = record.symbol
+        if symbol in self._restored:
+            return
         try:
-            if symbol not in self._restored:
-                self._pipeline.restore(symbol, record.state)
-                self._restored.add(symbol)
-            elif symbol in self._stale:
-                state, book = decode_state(symbol, record.state).book, self._pipeline.book(symbol)
-                # Not before the break has become a row, at the first diff after it.
-                if state is not None and book is not None and state.last_update_id == book.last_update_id:
-                    book.restore(state)
-                    self._stale.discard(symbol)
+            self._pipeline.restore(symbol, record.state)
+            self._restored.add(symbol)
         except CheckpointError as error:
             self._report.problems.append(str(error))
 
     def _pass_over(self, before: Record, after: Record) -> None:
-        """Let what is missing from here on be explained: there are records that the journal does not have."""
+        """Let what is missing from here on be explained: there are records that the journal does not have.
+
+        A book stays suspect until a snapshot comes. A later checkpoint has the right book, but whoever rebuilds it from
+        ``depth`` has not.
+        """
         self._report.holes.append((before.seq + 1, after.seq - 1))
-        self._stale = set(self._restored)
         symbols = tuple(self._restored)
         for feed in ("trade", "orderbook"):
             self._pipeline.feed(

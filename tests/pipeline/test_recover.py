@@ -25,6 +25,7 @@ from harvest.storage.quarantine import Quarantine
 from harvest.venues import VENUES
 from tests.pipeline.stored import Market
 from tests.pipeline.troubled import LEVELS, MAX_PENDING, PATIENCE_S, SYMBOLS, Key, Troubled, machine
+from tests.pipeline.wire import T0_MS
 from tests.storage.test_files import Faulty
 
 if TYPE_CHECKING:
@@ -151,8 +152,10 @@ def verify_as(root: Path, expected: Path) -> None:
     assert verdicts[0] == verdicts[1]
 
 
+#: Seeds, for what they make is too large to be drawn.
+chaoses = st.integers(0, 2**32).map(random.Random)
 any_troubles = settings(
-    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
@@ -169,7 +172,7 @@ def roots(tmp_path: Path) -> Any:
 
 
 @any_troubles
-@given(chaos=st.randoms(use_true_random=False), ticks=st.integers(1, 60), spot=st.booleans())
+@given(chaos=chaoses, ticks=st.integers(1, 40), spot=st.booleans())
 def test_files_and_records_of_a_dead_run_are_together_what_a_living_one_stores(
     roots: Any, chaos: random.Random, ticks: int, spot: bool
 ) -> None:
@@ -190,7 +193,7 @@ def test_files_and_records_of_a_dead_run_are_together_what_a_living_one_stores(
 
 
 @any_troubles
-@given(chaos=st.randoms(use_true_random=False), fail_at=st.integers(0, 120), after=st.booleans())
+@given(chaos=chaoses, fail_at=st.integers(0, 120), after=st.booleans())
 def test_a_recovery_that_dies_anywhere_is_gone_on_with_by_the_next(
     roots: Any, chaos: random.Random, fail_at: int, after: bool
 ) -> None:
@@ -207,12 +210,12 @@ def test_a_recovery_that_dies_anywhere_is_gone_on_with_by_the_next(
 
 
 @any_troubles
-@given(chaos=st.randoms(use_true_random=False))
+@given(chaos=chaoses)
 def test_a_journal_that_begins_with_a_round_of_checkpoints_is_enough(
     roots: Any, chaos: random.Random
 ) -> None:
     died, whole = roots()
-    records = Troubled(chaos, 60, checkpoint_share=0.3).records
+    records = Troubled(chaos, 40, checkpoint_share=0.3).records
     begin = chaos.randrange(1, len(records) + 1)
     record_into(whole, records, chaos)
     first = {}
@@ -247,8 +250,9 @@ def test_processes_may_share_the_symbols(tmp_path: Path) -> None:
 
 
 def journalled(*, lost: range) -> tuple[list[Record], list[Record]]:
-    """Make 40 records of one connection, a tick each, a checkpoint at 30; with and without those of ``lost``."""
-    market, pipeline, records = Market(), machine(symbols=["BTCUSDT"]), []
+    """Make 40 records of one connection, a tick each, a checkpoint at 30 and snapshots; with and without those of ``lost``."""
+    market = Market(at_ms=T0_MS)
+    pipeline, records = machine(symbols=["BTCUSDT"]), []
     seq = 0
 
     def add(record: Record) -> None:
@@ -261,14 +265,14 @@ def journalled(*, lost: range) -> tuple[list[Record], list[Record]]:
         at = seq, (market.at_ms + 20) * 10**6, seq
         if seq in (1, 30):
             add(Checkpoint(*at, "BTCUSDT", 1, 1, pipeline.checkpoint("BTCUSDT")))
-        elif seq == 5:
+        elif seq in (5, 35):
             add(SnapshotBody(*at, "BTCUSDT", market.book()))
         else:
             add(Frames(*at, "both-1", [market.diff(), market.trade()]))
     return records, [record for record in records if record.seq not in lost]
 
 
-def test_what_the_journal_lacks_is_a_break_and_the_book_agrees_again_from_the_next_checkpoint_on(
+def test_what_the_journal_lacks_is_a_break_and_the_book_is_suspect_until_the_next_snapshot(
     tmp_path: Path,
 ) -> None:
     records, left = journalled(lost=range(15, 20))
@@ -286,21 +290,14 @@ def test_what_the_journal_lacks_is_a_break_and_the_book_agrees_again_from_the_ne
         expected = whole[kind, "BTCUSDT", day]
         is_left = [seq not in range(15, 20) for seq in expected["seq"].to_pylist()]
         assert tables[kind, "BTCUSDT", day] == expected.filter(pa.array(is_left))
-    book, of_run = tables["orderbook", "BTCUSDT", day], whole["orderbook", "BTCUSDT", day]
+    book = tables["orderbook", "BTCUSDT", day]
     suspect = dict(zip(book["seq"].to_pylist(), book["suspect"].to_pylist(), strict=True))
-    assert suspect == {seq: 20 <= seq < 30 for seq in (*range(6, 15), *range(20, 30), *range(31, 41))}
-    assert book.slice(book.num_rows - 10) == of_run.slice(of_run.num_rows - 10)
+    assert suspect == {
+        seq: 20 <= seq < 35 for seq in (*range(6, 15), *range(20, 30), *range(31, 35), *range(36, 41))
+    }
     report_of = verify(tmp_path / "died", jobs=1)
     assert report_of.damage == []
     assert {one.why for one in report_of.series[0].missing} == {"overload"}
-
-
-def test_a_book_is_not_taken_over_before_the_break_is_a_row(tmp_path: Path) -> None:
-    # The hole reaches up to the checkpoint: the next diff alone shows that something is missing.
-    _, left = journalled(lost=range(15, 30))
-    recover_into(tmp_path, left)
-    ((_, breaks),) = [(key, table) for key, table in stored_tables(tmp_path).items() if key[0] == "breaks"]
-    assert sorted(breaks["feed"].to_pylist()) == ["orderbook", "trade"]
 
 
 def test_a_symbol_without_a_checkpoint_is_named(tmp_path: Path) -> None:
