@@ -155,7 +155,7 @@ def verify_as(root: Path, expected: Path) -> None:
 #: Seeds, for what they make is too large to be drawn.
 chaoses = st.integers(0, 2**32).map(random.Random)
 any_troubles = settings(
-    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
@@ -172,7 +172,7 @@ def roots(tmp_path: Path) -> Any:
 
 
 @any_troubles
-@given(chaos=chaoses, ticks=st.integers(1, 40), spot=st.booleans())
+@given(chaos=chaoses, ticks=st.integers(1, 30), spot=st.booleans())
 def test_files_and_records_of_a_dead_run_are_together_what_a_living_one_stores(
     roots: Any, chaos: random.Random, ticks: int, spot: bool
 ) -> None:
@@ -198,7 +198,7 @@ def test_a_recovery_that_dies_anywhere_is_gone_on_with_by_the_next(
     roots: Any, chaos: random.Random, fail_at: int, after: bool
 ) -> None:
     died, whole = roots()
-    records = Troubled(chaos, 30).records
+    records = Troubled(chaos, 20).records
     record_into(whole, records, chaos)
     record_into(died, records, chaos, kept_share=0.3)
     try:
@@ -215,7 +215,7 @@ def test_a_journal_that_begins_with_a_round_of_checkpoints_is_enough(
     roots: Any, chaos: random.Random
 ) -> None:
     died, whole = roots()
-    records = Troubled(chaos, 40, checkpoint_share=0.3).records
+    records = Troubled(chaos, 30, checkpoint_share=0.3).records
     begin = chaos.randrange(1, len(records) + 1)
     record_into(whole, records, chaos)
     first = {}
