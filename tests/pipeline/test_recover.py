@@ -24,8 +24,8 @@ from harvest.storage.parquet import Provenance, encode, read_facts
 from harvest.storage.quarantine import Quarantine
 from harvest.venues import VENUES
 from tests.pipeline.stored import Market
-from tests.pipeline.troubled import LEVELS, MAX_PENDING, PATIENCE_S, SYMBOLS, Key, Troubled, machine
-from tests.pipeline.wire import T0_MS
+from tests.pipeline.troubled import FEEDS, LEVELS, MAX_PENDING, PATIENCE_S, SYMBOLS, Key, Troubled, machine
+from tests.pipeline.wire import T0_MS, diff, trade
 from tests.storage.test_files import Faulty
 
 if TYPE_CHECKING:
@@ -298,6 +298,26 @@ def test_what_the_journal_lacks_is_a_break_and_the_book_is_suspect_until_the_nex
     report_of = verify(tmp_path / "died", jobs=1)
     assert report_of.damage == []
     assert {one.why for one in report_of.series[0].missing} == {"overload"}
+
+
+def test_what_waits_for_another_connection_when_the_run_dies_is_decided_at_the_seq_after_its_last(
+    tmp_path: Path,
+) -> None:
+    empty = machine(symbols=["BTCUSDT"])
+    records: list[Record] = [Checkpoint(1, 0, 0, "BTCUSDT", 1, 1, empty.checkpoint("BTCUSDT"))]
+    for number, (feed, name) in enumerate((feed, name) for feed in FEEDS for name in "ab"):
+        records.append(Opened(2 + number, 0, 0, f"{feed}-{name}", feed, ("BTCUSDT",)))
+    frames = [trade(1), trade(4), diff(1, 10, 0), diff(25, 30, 20)]
+    records.append(Frames(6, T0_MS * 10**6, 6, "a", frames))
+    recover_into(tmp_path, records)
+    tables = {kind: table for (kind, _, _), table in stored_tables(tmp_path).items()}
+    found = tables["breaks"].select(["seq", "feed", "from_id", "to_id"]).to_pylist()
+    assert [tuple(row.values()) for row in found] == [(7, "trade", 2, 3), (7, "orderbook", 10, 20)]
+    assert tables["depth"].select(["seq", "last_update_id"]).to_pydict() == {
+        "seq": [6, 7],
+        "last_update_id": [10, 30],
+    }
+    assert recover_into(tmp_path, records).files == 0
 
 
 def test_a_symbol_without_a_checkpoint_is_named(tmp_path: Path) -> None:
