@@ -99,20 +99,22 @@ class Report:
         console.print(self.verdict, highlight=False, soft_wrap=True, markup=False)
 
     @property
+    def judgement(self) -> str:
+        """Say it in one line that depends on the data alone."""
+        gaps = len(self.missing)
+        if self.exit_code == EXIT_COMPLETE:
+            return "COMPLETE: nothing is missing, nothing is damaged"
+        if self.exit_code == EXIT_EXPLAINED:
+            return f"EXPLAINED: {gaps:,} gaps, all with their reasons; nothing is damaged"
+        return f"NOT PROVEN: {self.unexplained:,} of {gaps:,} gaps are unexplained, {len(self.damage):,} findings of damage"
+
+    @property
     def verdict(self) -> str:
-        """Say it in one line."""
+        """Say it in one line, and how much was read for it."""
         files = sum(series.files for series in self.series)
         size = sum(series.bytes for series in self.series) / 2**20
         read = f"{self.rows:,} rows in {files:,} files ({size:,.1f} MiB) read in {self.seconds:.1f}s"
-        gaps = len(self.missing)
-        if self.exit_code == EXIT_COMPLETE:
-            return f"COMPLETE: nothing is missing, nothing is damaged; {read}"
-        if self.exit_code == EXIT_EXPLAINED:
-            return f"EXPLAINED: {gaps:,} gaps, all with their reasons; nothing is damaged; {read}"
-        return (
-            f"NOT PROVEN: {self.unexplained:,} of {gaps:,} gaps are unexplained, {len(self.damage):,} findings of "
-            f"damage; {read}"
-        )
+        return f"{self.judgement}; {read}"
 
     def _coverage(self) -> Table:
         table = Table(title=f"{self.root}", title_justify="left")

@@ -1,0 +1,277 @@
+"""The section of one instrument: its kinds, its calendar, its timeline, its charts, and each of its gaps."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+import attrs
+import numpy as np
+
+from harvest.pipeline.verify.findings import UNEXPLAINED
+from harvest.report import calendar, charts
+from harvest.report.lanes import Interval, lane, reason_label
+from harvest.report.markup import Html, element
+from harvest.report.measures import ASK_DEPTH, BID_DEPTH, MID, SPREAD_BPS
+from harvest.report.tables import table
+from harvest.report.texts import count, duration, percent, size, time
+
+if TYPE_CHECKING:
+    from harvest.pipeline.verify.findings import Missing
+    from harvest.pipeline.verify.series import SeriesReport
+    from harvest.report.axis import TimeAxis
+    from harvest.report.calendar import Days
+    from harvest.report.measures import Measures
+
+
+@attrs.frozen
+class Instrument:
+    """All that a page says of one venue and symbol. ``number`` is its place in the page."""
+
+    number: int
+    measures: Measures
+    series: list[SeriesReport]
+
+    @property
+    def name(self) -> str:
+        """What it is called in the page."""
+        return f"{self.measures.symbol} {self.measures.venue}"
+
+    @property
+    def anchor(self) -> str:
+        """The id of its section."""
+        return f"i{self.number}"
+
+    @property
+    def missing(self) -> list[tuple[str, Missing]]:
+        """What is missing, with the kind that lacks it."""
+        return [(series.kind, one) for series in self.series for one in series.missing]
+
+    def of_kind(self, kind: str) -> SeriesReport | None:
+        """Return one kind of it, None where there is no such."""
+        return next((series for series in self.series if series.kind == kind), None)
+
+    def days(self) -> dict[int, float | None]:
+        """Return for each date what was covered of the kind that was covered least."""
+        least: dict[int, float | None] = {}
+        for series in self.series:
+            for one in series.days:
+                values = [value for value in (least.get(one.day), calendar.worst(one)) if value is not None]
+                least[one.day] = min(values, default=None)
+        return least
+
+    def intervals(self, kind: str) -> list[Interval]:
+        """Return what is missing of a kind, as the timeline takes it."""
+        return [Interval(one.from_ns, one.to_ns, one.why) for of, one in self.missing if of == kind]
+
+
+def section(
+    one: Instrument, axis: TimeAxis | None, days: Days | None, *, is_open: bool, max_gaps: int
+) -> Html:
+    """Write the section; of more than ``max_gaps`` gaps the unexplained and the longest are listed."""
+    gaps = len(one.missing)
+    worst = min((series.coverage_s for series in one.series if series.coverage_s is not None), default=None)
+    summary = element(
+        "summary",
+        element("h3", one.measures.symbol),
+        element("small", one.measures.venue),
+        element("span", f"{percent(worst)} covered · {count(gaps)} gaps", class_="right"),
+    )
+    parts: list[Html | None] = [_kinds(one)]
+    if days is not None:
+        parts.append(_calendar(one, days))
+    if axis is not None:
+        parts += [_timeline(one, axis), _charts(one, axis)]
+    parts += [_gaps(one, max_gaps), _breaks(one)]
+    return element(
+        "details",
+        summary,
+        element("div", *parts, class_="body"),
+        id=one.anchor,
+        class_="card instrument",
+        open=is_open,
+        data_name=one.name.lower(),
+        data_gaps=gaps,
+    )
+
+
+def _kinds(one: Instrument) -> Html:
+    rows = []
+    for series in one.series:
+        latency = series.latency
+        skew = (
+            "" if latency is None or not latency.skewed else f", {count(latency.skewed)} negative: clock skew"
+        )
+        late = (
+            "–"
+            if latency is None
+            else f"{latency.p50_ms:,.1f} / {latency.p99_ms:,.1f} / {latency.max_ms:,.1f}{skew}"
+        )
+        ids = "–" if series.first_id is None else f"{series.first_id} to {series.last_id}"
+        links = series.coverage_links
+        rows.append(
+            (
+                series.kind,
+                count(series.rows),
+                count(series.files),
+                size(series.bytes),
+                ids,
+                percent(series.coverage_ids) if links is None else f"{percent(links)} of links",
+                percent(series.coverage_s),
+                count(len(series.missing)),
+                count(series.duplicates),
+                count(series.suspect_rows),
+                late,
+            )
+        )
+    heads = (
+        *("kind", "rows", "files", "size", "ids", "ids covered", "time covered"),
+        *("gaps", "duplicates", "suspect rows", "latency p50 / p99 / max, ms"),
+    )
+    return table(heads, rows, text_columns=1)
+
+
+def _calendar(one: Instrument, days: Days) -> Html:
+    rows = []
+    for series in one.series:
+        coverage = {day.day: calendar.worst(day) for day in series.days}
+        if coverage and series.kind != "breaks":
+            rows.append(element("span", series.kind, class_="name"))
+            rows.append(calendar.strip(days, coverage, series.kind))
+    return element("section", element("h4", "Coverage by day"), element("div", *rows, class_="strips"))
+
+
+def _timeline(one: Instrument, axis: TimeAxis) -> Html:
+    measures = one.measures
+    breaks = [Interval(each.from_ns, each.to_ns, each.reason) for each in measures.breaks]
+    rows = [
+        element("span", "trades", class_="name"),
+        lane(axis, measures.trades.bounds_ns, one.intervals("prices"), "trades"),
+        element("span", "depth", class_="name"),
+        lane(axis, measures.diffs.bounds_ns, one.intervals("depth"), "depth"),
+    ]
+    if breaks:
+        rows.append(element("span", "breaks", class_="name"))
+        rows.append(lane(axis, None, breaks, "breaks", what="breaks"))
+    rows += [element("span"), charts.time_labels(axis.ticks())]
+    return element(
+        "section",
+        element("h4", "Timeline"),
+        element("div", *rows, class_="lanes"),
+        None
+        if not breaks
+        else element(
+            "p",
+            "Breaks that are no gap above were filled: over REST, or by another connection.",
+            class_="note",
+        ),
+    )
+
+
+def _charts(one: Instrument, axis: TimeAxis) -> Html:
+    measures = one.measures
+    book, means = measures.book, measures.book.means()
+
+    def of_book(name: str, role: str, column: int, *, band: bool = False) -> charts.Line:
+        low = axis.spread(book.keys, book.least[:, column]) if band else None
+        high = axis.spread(book.keys, book.greatest[:, column]) if band else None
+        return charts.Line(name, role, axis.spread(book.keys, means[:, column]), low, high)
+
+    def lateness(name: str, role: str) -> charts.Line:
+        buckets = measures.trades if role == "a" else measures.diffs
+        late = buckets.means()[:, 0] if len(buckets.keys) else np.empty(0)
+        return charts.Line(name, role, axis.spread(buckets.keys, late))
+
+    levels = f"quote currency, {measures.levels} levels"
+    drawn = (
+        charts.over_time(
+            "Rate",
+            "messages a second",
+            axis,
+            [
+                charts.Line("trades", "a", axis.rates(measures.trades)),
+                charts.Line("diffs", "b", axis.rates(measures.diffs)),
+            ],
+        ),
+        charts.over_time(
+            "Mid price", "quote currency", axis, [of_book("mid", "a", MID, band=True)], from_zero=False
+        ),
+        charts.over_time(
+            "Spread", "basis points of mid", axis, [of_book("spread", "a", SPREAD_BPS, band=True)]
+        ),
+        charts.over_time(
+            "Depth", levels, axis, [of_book("bids", "a", BID_DEPTH), of_book("asks", "b", ASK_DEPTH)]
+        ),
+        charts.latencies(
+            "Latency, event to receipt",
+            (("trades", "a", measures.trade_latencies), ("diffs", "b", measures.diff_latencies)),
+        ),
+        charts.over_time(
+            "Latency over time",
+            "ms, mean",
+            axis,
+            [lateness("trades", "a"), lateness("diffs", "b")],
+            is_log=True,
+        ),
+    )
+    return element("div", *drawn, class_="charts")
+
+
+def _gaps(one: Instrument, max_gaps: int) -> Html | None:
+    missing = one.missing
+    if not missing:
+        return None
+
+    def weight(entry: tuple[str, Missing]) -> tuple[bool, int]:
+        gap = entry[1]
+        return gap.why != UNEXPLAINED, -((gap.to_ns or 0) - (gap.from_ns or 0))
+
+    kept = sorted(missing, key=weight)[:max_gaps]
+    kept.sort(key=lambda entry: (entry[0] != "prices", entry[1].from_id))
+    rows = [
+        (
+            kind,
+            reason_label(gap.why),
+            f"{gap.from_id} to {gap.to_id}",
+            count(gap.to_id - gap.from_id + 1) if kind == "prices" else "–",
+            time(gap.from_ns),
+            time(gap.to_ns),
+            "–" if gap.from_ns is None or gap.to_ns is None else duration(gap.to_ns - gap.from_ns),
+        )
+        for kind, gap in kept
+    ]
+    left = len(missing) - len(kept)
+    note = None
+    if left:
+        note = element("p", f"… and {count(left)} more: harvest verify --json names them all.", class_="note")
+    heads = ("kind", "reason", "missing ids", "trades", "from", "to", "duration")
+    shown = table(heads, rows, text_columns=3)
+    return element("section", element("h4", f"What is missing ({count(len(missing))})"), shown, note)
+
+
+def _breaks(one: Instrument) -> Html | None:
+    counts = one.measures.break_counts
+    if not counts:
+        return None
+    longest: dict[tuple[str, str], int] = defaultdict(int)
+    for each in one.measures.breaks:
+        key = each.feed, each.reason
+        longest[key] = max(longest[key], each.duration_ns)
+    rows = [
+        (feed, reason_label(reason), count(number), duration(longest[feed, reason]))
+        for (feed, reason), number in sorted(counts.items())
+    ]
+    shown = table(("feed", "reason", "times", "longest"), rows, text_columns=2)
+    return element("section", element("h4", "Breaks and reconnects"), shown)
+
+
+def total_breaks(instruments: list[Instrument]) -> Html:
+    """Write how often each feed of all instruments broke, and why."""
+    totals: dict[tuple[str, str], int] = defaultdict(int)
+    for one in instruments:
+        for key, number in one.measures.break_counts.items():
+            totals[key] += number
+    if not totals:
+        return element("p", "No stream broke.", class_="none")
+    rows = [(feed, reason_label(reason), count(number)) for (feed, reason), number in sorted(totals.items())]
+    return table(("feed", "reason", "times"), rows, text_columns=2)
