@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 _STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 10_800, 21_600, 43_200)
 _STEPS_DAYS = (1, 2, 7, 14)
 _STEPS_MONTHS = (1, 2, 3, 6, 12, 24, 60, 120)
-MAX_TICKS = 7
 
 
 @attrs.frozen
@@ -58,36 +57,36 @@ class TimeAxis:
     def rates(self, buckets: Buckets) -> Floats:
         """Return rows a second: 0 where there were none between the first and the last, NaN before and after.
 
-        The first and the last bucket are not full, and count for the time in which rows came, or half a bucket at least.
+        The first and the last bucket count for the time from the first and to the last row; below half a bucket that gives
+        no rate.
         """
         if buckets.bounds_ns is None:
             return np.full(self.count, np.nan)
         starts_ns = buckets.keys * self.width_ns
         first_ns, last_ns = buckets.bounds_ns
         lengths_ns = np.minimum(starts_ns + self.width_ns, last_ns) - np.maximum(starts_ns, first_ns)
-        rates = self.spread(
-            buckets.keys, buckets.counts / np.maximum(lengths_ns, self.width_ns / 2) * SECOND_NS
-        )
-        first, last = (
-            int(key) - self.start_ns // self.width_ns for key in (buckets.keys[0], buckets.keys[-1])
-        )
-        between = rates[first : last + 1]
+        # Too short a time gives no rate, unless there is nothing else.
+        counted = lengths_ns >= (self.width_ns / 2 if len(lengths_ns) > 2 else 1)
+        rates = self.spread(buckets.keys, buckets.counts / np.maximum(lengths_ns, 1) * SECOND_NS)
+        places = buckets.keys - self.start_ns // self.width_ns
+        between = rates[places[0] : places[-1] + 1]
         between[np.isnan(between)] = 0.0
+        rates[places[~counted]] = np.nan
         return rates
 
-    def ticks(self) -> list[Tick]:
-        """Return readable marks, oldest first: round times, dates or months, in UTC."""
+    def ticks(self, most: int = 8) -> list[Tick]:
+        """Return about ``most`` readable marks, oldest first: round times, dates or months, in UTC."""
         span_ns = self.end_ns - self.start_ns
         for step_s in _STEPS_S:
-            if span_ns <= MAX_TICKS * step_s * SECOND_NS:
+            if span_ns <= most * step_s * SECOND_NS:
                 return self._even(step_s * SECOND_NS, "%H:%M:%S" if step_s < 60 else "%H:%M")
         for days in _STEPS_DAYS:
-            if span_ns <= MAX_TICKS * days * DAY_NS:
+            if span_ns <= most * days * DAY_NS:
                 return self._even(days * DAY_NS, "%-d %b")
         for months in _STEPS_MONTHS:
-            if span_ns <= MAX_TICKS * months * 31 * DAY_NS:
+            if span_ns <= most * months * 31 * DAY_NS:
                 break
-        return self._monthly(months)
+        return self._monthly(months, most)
 
     def _even(self, step_ns: int, pattern: str) -> list[Tick]:
         first = -(-self.start_ns // step_ns) * step_ns
@@ -96,10 +95,10 @@ class TimeAxis:
             for at_ns in range(first, self.end_ns + 1, step_ns)
         ]
 
-    def _monthly(self, step: int) -> list[Tick]:
+    def _monthly(self, step: int, most: int) -> list[Tick]:
         first = int(np.datetime64(self.start_ns, "ns").astype("datetime64[M]").astype(np.int64))
         found = []
-        for month in range(-(-first // step) * step, first + MAX_TICKS * step + step, step):
+        for month in range(-(-first // step) * step, first + (most + 2) * step, step):
             at_ns = int(np.datetime64(month, "M").astype("datetime64[s]").astype(np.int64)) * SECOND_NS
             if self.start_ns <= at_ns <= self.end_ns:
                 found.append(Tick(self.share(at_ns), _text(at_ns, "%b %Y")))

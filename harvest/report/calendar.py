@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import attrs
 import numpy as np
 
-from harvest.report.charts import values_text
+from harvest.report.axis import Tick, TimeAxis
+from harvest.report.buckets import DAY_NS
+from harvest.report.charts import time_labels, values_text
 from harvest.report.markup import Html, element
-from harvest.report.texts import percent
+from harvest.report.texts import date_text, percent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -27,6 +29,8 @@ CLASSES = (
 )
 #: Recorded, but there is nothing to count.
 _UNCOUNTED = "c-none"
+#: With so few cells they are wide enough to be written in. Pixels.
+FEW, _WIDE, _NARROW = 10, 104, 22
 #: Cells of a page; beyond, a cell is as many days as it takes.
 MAX_CELLS = 60_000
 
@@ -55,6 +59,20 @@ def worst(one: DayCoverage) -> float | None:
     return min((value for value in (one.coverage_ids, one.coverage_s) if value is not None), default=None)
 
 
+def labels(days: Days) -> Html:
+    """Write the dates over the strips."""
+    if days.count <= FEW:
+        texts = (date_text(days.first + place * days.step) for place in range(days.count))
+        ticks = [Tick((place + 0.5) / days.count, text) for place, text in enumerate(texts)]
+    else:
+        ticks = TimeAxis(days.first * DAY_NS, days.step * DAY_NS, days.count).ticks()
+    return element("div", time_labels(ticks), style=_width(days))
+
+
+def _width(days: Days) -> str:
+    return f"max-width:{days.count * (_WIDE if days.count <= FEW else _NARROW)}px"
+
+
 def strip(days: Days, coverage: Mapping[int, float | None], label: str) -> Html:
     """Draw one strip; a cell shows the least that was covered on its days. Days without coverage stay empty."""
     values = np.full(days.count, np.nan)
@@ -76,12 +94,18 @@ def strip(days: Days, coverage: Mapping[int, float | None], label: str) -> Html:
         else f"{label}: nothing to count"
     )
     paths = [element("path", class_=name, d=_cells(places)) for name, places in sorted(drawn.items())]
+    written = values if days.count <= FEW else values[:0]
+    texts = [
+        element("b", percent(value) if np.isfinite(value) else None, class_=classes.get(place))
+        for place, value in enumerate(written.tolist())
+    ]
     drawing = element(
         "svg", *paths, viewBox=f"0 0 {days.count} 10", preserveAspectRatio="none", aria_hidden="true"
     )
     return element(
         "div",
         drawing,
+        *texts,
         element("i", hidden=True, data_n=label, data_v=values_text(values)),
         class_="plot strip",
         tabindex=0,
@@ -89,7 +113,7 @@ def strip(days: Days, coverage: Mapping[int, float | None], label: str) -> Html:
         aria_label=said,
         data_axis="days",
         data_u="%",
-        style=f"max-width:{max(days.count * 26, 26)}px",
+        style=_width(days),
     )
 
 

@@ -8,7 +8,7 @@ import attrs
 import numpy as np
 
 from harvest.report.axis import Tick
-from harvest.report.histogram import BINS, EDGES_MS, FIRST_LATE, label
+from harvest.report.histogram import BINS, EDGES_MS, FIRST_LATE, edge_text, label
 from harvest.report.markup import Html, element, joined
 from harvest.report.texts import short
 
@@ -25,6 +25,10 @@ HEIGHT = 200
 #: What exceeds this share of the buckets' extremes is cut off, so that one outlier does not flatten all else.
 _SHOWN_SHARE = 0.98
 _LEAST_MS = 0.1
+#: What the name of an edge takes of a histogram's width.
+_NAME_SHARE = 0.16
+#: Marks along a chart.
+_TICKS = 5
 
 
 @attrs.frozen
@@ -69,6 +73,8 @@ def over_time(
     here = [line for line in lines if np.isfinite(line.values).any()]
     if not here:
         return _figure(title, unit, None, element("p", "nothing recorded", class_="none"))
+    # Clocks that differ make negative ones.
+    is_log = is_log and all(np.nanmin(line.values) > 0 for line in here)
     scale = _decades(here) if is_log else _round_scale(here, from_zero=from_zero)
     bands = [_band(line, scale) for line in here if line.low is not None]
     paths = [
@@ -82,7 +88,7 @@ def over_time(
         for line in here
     ]
     said = "; ".join(f"{line.name}: {_said(line)} {unit}" for line in here)
-    drawing = _drawing(axis.count, scale, [tick.at for tick in axis.ticks()], [*bands, *paths])
+    drawing = _drawing(axis.count, scale, [tick.at for tick in axis.ticks(_TICKS)], [*bands, *paths])
     plot = element(
         "div",
         drawing,
@@ -94,7 +100,7 @@ def over_time(
         data_u=unit,
     )
     legend = joined(*(_key(line.role, line.name, _said(line)) for line in here))
-    return _figure(title, unit, legend, _framed(scale, plot, axis.ticks()))
+    return _figure(title, unit, legend, _framed(scale, plot, axis.ticks(_TICKS)))
 
 
 def latencies(title: str, feeds: Sequence[tuple[str, str, NDArray[np.int64]]]) -> Html:
@@ -120,12 +126,8 @@ def latencies(title: str, feeds: Sequence[tuple[str, str, NDArray[np.int64]]]) -
             )
         )
     count = last - first
-    marks = [
-        Tick((place + 1 - first) / count, short(edge) if abs(edge) < 1000 else f"{edge / 1000:g} s")
-        for place, edge in enumerate(EDGES_MS)
-        if first <= place + 1 <= last and (edge <= 0 or np.log10(edge) % 1 == 0)
-    ]
-    if first < FIRST_LATE < last and FIRST_LATE - first > 0:
+    marks = _edges(first, last)
+    if first < FIRST_LATE < last:
         zero = element("path", class_="zero", d=f"M{FIRST_LATE - first} 0V{HEIGHT}")
         bars.append(zero)
     drawing = _drawing(count, scale, [], bars)
@@ -142,7 +144,22 @@ def latencies(title: str, feeds: Sequence[tuple[str, str, NDArray[np.int64]]]) -
         data_u="%",
     )
     legend = joined(*(_key(role, name, None) for name, role, _ in here))
-    return _figure(title, "% of rows, by ms", legend, _framed(scale, plot, marks))
+    return _figure(title, "% of rows", legend, _framed(scale, plot, marks))
+
+
+def _edges(first: int, last: int) -> list[Tick]:
+    """Choose edges of bins to be named, as far apart as their names need: zero and powers of ten before others."""
+    here = [
+        ((place + 1 - first) / (last - first), edge)
+        for place, edge in enumerate(EDGES_MS)
+        if first < place + 1 < last
+    ]
+    chosen: list[Tick] = []
+    for digits in ("01", "125", "12345678"):
+        for at, edge in here:
+            if f"{abs(edge):e}"[0] in digits and all(abs(at - tick.at) >= _NAME_SHARE for tick in chosen):
+                chosen.append(Tick(at, edge_text(edge)))
+    return chosen
 
 
 def _peak(shares: Floats) -> str:
@@ -267,10 +284,17 @@ def _framed(scale: _Scale, plot: Html, ticks: Sequence[Tick]) -> Html:
 
 
 def time_labels(ticks: Sequence[Tick]) -> Html:
-    """Write the labels of a horizontal axis."""
-    return element(
-        "div", *(element("span", tick.text, style=f"left:{tick.at:.1%}") for tick in ticks), class_="x"
+    """Write the labels of a horizontal axis; those at its ends stay within it."""
+    spans = (
+        element(
+            "span",
+            tick.text,
+            style=f"left:{tick.at:.1%}",
+            class_="first" if tick.at < 0.03 else "last" if tick.at > 0.95 else None,
+        )
+        for tick in ticks
     )
+    return element("div", *spans, class_="x")
 
 
 def _key(role: str, name: str, said: str | None) -> Html:

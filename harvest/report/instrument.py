@@ -11,10 +11,10 @@ import numpy as np
 from harvest.pipeline.verify.findings import UNEXPLAINED
 from harvest.report import calendar, charts
 from harvest.report.lanes import Interval, lane, reason_label
-from harvest.report.markup import Html, element
+from harvest.report.markup import Html, element, joined
 from harvest.report.measures import ASK_DEPTH, BID_DEPTH, MID, SPREAD_BPS
 from harvest.report.tables import table
-from harvest.report.texts import count, duration, percent, size, time
+from harvest.report.texts import count, counted, duration, percent, size, time
 
 if TYPE_CHECKING:
     from harvest.pipeline.verify.findings import Missing
@@ -75,7 +75,7 @@ def section(
         "summary",
         element("h3", one.measures.symbol),
         element("small", one.measures.venue),
-        element("span", f"{percent(worst)} covered · {count(gaps)} gaps", class_="right"),
+        element("span", f"{percent(worst)} covered · {counted(gaps, 'gap')}", class_="right"),
     )
     parts: list[Html | None] = [_kinds(one)]
     if days is not None:
@@ -99,14 +99,11 @@ def _kinds(one: Instrument) -> Html:
     rows = []
     for series in one.series:
         latency = series.latency
-        skew = (
-            "" if latency is None or not latency.skewed else f", {count(latency.skewed)} negative: clock skew"
-        )
-        late = (
-            "–"
-            if latency is None
-            else f"{latency.p50_ms:,.1f} / {latency.p99_ms:,.1f} / {latency.max_ms:,.1f}{skew}"
-        )
+        late: Html | str = "–"
+        if latency is not None:
+            skew = f"clock skew: {count(latency.skewed)} rows negative" if latency.skewed else None
+            quantiles = f"{latency.p50_ms:,.1f} / {latency.p99_ms:,.1f} / {latency.max_ms:,.1f}"
+            late = joined(quantiles, skew and element("small", skew, class_="skew"))
         ids = "–" if series.first_id is None else f"{series.first_id} to {series.last_id}"
         links = series.coverage_links
         rows.append(
@@ -132,7 +129,7 @@ def _kinds(one: Instrument) -> Html:
 
 
 def _calendar(one: Instrument, days: Days) -> Html:
-    rows = []
+    rows = [element("span"), calendar.labels(days)]
     for series in one.series:
         coverage = {day.day: calendar.worst(day) for day in series.days}
         if coverage and series.kind != "breaks":
@@ -262,7 +259,7 @@ def _breaks(one: Instrument) -> Html | None:
         for (feed, reason), number in sorted(counts.items())
     ]
     shown = table(("feed", "reason", "times", "longest"), rows, text_columns=2)
-    return element("section", element("h4", "Breaks and reconnects"), shown)
+    return element("section", element("h4", "Breaks and reconnects"), shown, class_="narrow")
 
 
 def total_breaks(instruments: list[Instrument]) -> Html:

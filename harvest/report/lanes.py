@@ -8,7 +8,7 @@ import attrs
 
 from harvest.pipeline.verify.findings import UNEXPLAINED
 from harvest.report.markup import Html, element
-from harvest.report.texts import count, duration, time
+from harvest.report.texts import count, counted, duration, time
 from harvest.storage.kinds import REASONS
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def lane(
                 data_t=text,
             )
         )
-    said = f"{label}: {len(pieces)} stretches with {what}" if pieces else f"{label}: no {what}"
+    said = f"{label}: {counted(len(pieces), 'piece')} with {what}" if pieces else f"{label}: no {what}"
     return element(
         "svg",
         *parts,

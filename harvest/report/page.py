@@ -275,13 +275,18 @@ def _rate(buckets: Buckets) -> str:
 def _calendar(instruments: list[Instrument], days: Days | None) -> Html | None:
     if days is None:
         return None
-    rows = []
+    rows = [element("div", element("span"), calendar.labels(days), class_="strips wide")]
     for one in instruments:
         strip = calendar.strip(days, one.days(), one.measures.symbol)
         name = element("a", one.measures.symbol, href=f"#{one.anchor}", class_="name")
         rows.append(
             element(
-                "div", name, strip, class_="strips", data_name=one.name.lower(), data_gaps=len(one.missing)
+                "div",
+                name,
+                strip,
+                class_="strips wide",
+                data_name=one.name.lower(),
+                data_gaps=len(one.missing),
             )
         )
     keys = [

@@ -6,12 +6,17 @@ from datetime import UTC, datetime
 
 from harvest.storage.layout import date_text
 
-__all__ = ["count", "date_text", "duration", "percent", "short", "size", "time"]
+__all__ = ["count", "counted", "date_text", "duration", "percent", "short", "size", "time"]
 
 
 def count(number: int) -> str:
     """Write a whole number."""
     return f"{number:,}"
+
+
+def counted(number: int, noun: str) -> str:
+    """Write how many there are of something."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def short(value: float) -> str:

@@ -105,7 +105,8 @@ class Report:
         if self.exit_code == EXIT_COMPLETE:
             return "COMPLETE: nothing is missing, nothing is damaged"
         if self.exit_code == EXIT_EXPLAINED:
-            return f"EXPLAINED: {gaps:,} gaps, all with their reasons; nothing is damaged"
+            reasons = "1 gap, with its reason" if gaps == 1 else f"{gaps:,} gaps, all with their reasons"
+            return f"EXPLAINED: {reasons}; nothing is damaged"
         return f"NOT PROVEN: {self.unexplained:,} of {gaps:,} gaps are unexplained, {len(self.damage):,} findings of damage"
 
     @property
