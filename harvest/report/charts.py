@@ -8,7 +8,7 @@ import attrs
 import numpy as np
 
 from harvest.report.axis import Tick
-from harvest.report.histogram import BINS, EDGES_MS, FIRST_LATE, edge_text, label
+from harvest.report.histogram import BINS, EDGES_MS, FIRST_LATE, edge_text
 from harvest.report.markup import Html, element, joined
 from harvest.report.texts import short
 
@@ -87,7 +87,6 @@ def over_time(
         )
         for line in here
     ]
-    said = "; ".join(f"{line.name}: {_said(line)} {unit}" for line in here)
     drawing = _drawing(axis.count, scale, [tick.at for tick in axis.ticks(_TICKS)], [*bands, *paths])
     plot = element(
         "div",
@@ -95,7 +94,7 @@ def over_time(
         class_="plot",
         tabindex=0,
         role="img",
-        aria_label=f"{title}. {said}",
+        aria_label=title,
         data_axis="time",
         data_u=unit,
     )
@@ -131,14 +130,13 @@ def latencies(title: str, feeds: Sequence[tuple[str, str, NDArray[np.int64]]]) -
         zero = element("path", class_="zero", d=f"M{FIRST_LATE - first} 0V{HEIGHT}")
         bars.append(zero)
     drawing = _drawing(count, scale, [], bars)
-    said = "; ".join(f"{name}: most often {_peak(shares)}" for name, _, shares in here)
     plot = element(
         "div",
         drawing,
         class_="plot",
         tabindex=0,
         role="img",
-        aria_label=f"{title}. {said}",
+        aria_label=title,
         data_axis="latency",
         data_from=first,
         data_u="%",
@@ -160,10 +158,6 @@ def _edges(first: int, last: int) -> list[Tick]:
             if f"{abs(edge):e}"[0] in digits and all(abs(at - tick.at) >= _NAME_SHARE for tick in chosen):
                 chosen.append(Tick(at, edge_text(edge)))
     return chosen
-
-
-def _peak(shares: Floats) -> str:
-    return label(int(np.argmax(shares)))
 
 
 def values_text(values: Floats) -> str:

@@ -31,6 +31,12 @@ class Instrument:
     number: int
     measures: Measures
     series: list[SeriesReport]
+    #: For each date what was covered of the kind that was covered least.
+    days: dict[int, float | None] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Look for the least covered kind of each date."""
+        object.__setattr__(self, "days", self._least_by_day())
 
     @property
     def name(self) -> str:
@@ -51,13 +57,13 @@ class Instrument:
         """Return one kind of it, None where there is no such."""
         return next((series for series in self.series if series.kind == kind), None)
 
-    def days(self) -> dict[int, float | None]:
-        """Return for each date what was covered of the kind that was covered least."""
+    def _least_by_day(self) -> dict[int, float | None]:
         least: dict[int, float | None] = {}
         for series in self.series:
             for one in series.days:
-                values = [value for value in (least.get(one.day), calendar.worst(one)) if value is not None]
-                least[one.day] = min(values, default=None)
+                value, known = calendar.worst(one), least.get(one.day)
+                if known is None or (value is not None and value < known):
+                    least[one.day] = value
         return least
 
     def intervals(self, kind: str) -> list[Interval]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import attrs
 
+from harvest.pipeline.verify.coverage import merged
 from harvest.pipeline.verify.findings import UNEXPLAINED
 from harvest.report.markup import Html, element
-from harvest.report.texts import count, counted, duration, time
+from harvest.report.texts import count
 from harvest.storage.kinds import REASONS
 
 if TYPE_CHECKING:
@@ -30,16 +32,6 @@ class Interval:
     from_ns: int | None
     to_ns: int | None
     reason: str
-
-
-@attrs.define
-class _Piece:
-    left: int
-    right: int
-    from_ns: int
-    to_ns: int
-    reason: str
-    intervals: int = 1
 
 
 def reason_class(reason: str) -> str:
@@ -67,24 +59,12 @@ def lane(
     if covered is not None:
         left, right = (round(axis.share(at_ns) * WIDTH) for at_ns in covered)
         parts.append(element("rect", class_="covered", x=left, width=max(right - left, _LEAST), height=10))
-    pieces = _joined(axis, intervals)
-    for piece in pieces:
-        number = f"{count(piece.intervals)} {what}, " if piece.intervals > 1 else ""
-        text = (
-            f"{label}: {number}{piece.reason.replace('_', ' ')}, {duration(piece.to_ns - piece.from_ns)}\n"
-            f"{time(piece.from_ns)} to {time(piece.to_ns)}"
-        )
-        parts.append(
-            element(
-                "rect",
-                class_=reason_class(piece.reason),
-                x=piece.left,
-                width=piece.right - piece.left,
-                height=10,
-                data_t=text,
-            )
-        )
-    said = f"{label}: {counted(len(pieces), 'piece')} with {what}" if pieces else f"{label}: no {what}"
+    drawn = _joined(axis, intervals)
+    for reason, (number, pieces) in drawn.items():
+        strokes = "".join(f"M{left} 0h{right - left}v10h{left - right}z" for left, right in pieces)
+        text = f"{label}: {reason.replace('_', ' ')}, {count(number)} of them here"
+        parts.append(element("path", class_=reason_class(reason), d=strokes, data_t=text))
+    total = sum(number for number, _ in drawn.values())
     return element(
         "svg",
         *parts,
@@ -92,32 +72,20 @@ def lane(
         viewBox=f"0 0 {WIDTH} 10",
         preserveAspectRatio="none",
         role="img",
-        aria_label=said,
+        aria_label=f"{label}: {count(total) if total else 'no'} {what}",
     )
 
 
-def _joined(axis: TimeAxis, intervals: Iterable[Interval]) -> list[_Piece]:
-    """Place the intervals; what would touch, and has the same reason, is one piece. Unexplained ones come last, on top."""
-    latest: dict[str, _Piece] = {}
-    pieces: list[_Piece] = []
-    timed = [
-        (
-            one.to_ns if one.from_ns is None else one.from_ns,
-            one.from_ns if one.to_ns is None else one.to_ns,
-            one.reason,
-        )
-        for one in intervals
-    ]
-    for from_ns, to_ns, reason in sorted(
-        (low, high, why) for low, high, why in timed if low is not None and high is not None
-    ):
-        left = min(int(axis.share(from_ns) * WIDTH), WIDTH - _LEAST)
-        right = max(round(axis.share(to_ns) * WIDTH), left + _LEAST)
-        before = latest.get(reason)
-        if before is not None and left <= before.right + 1:
-            before.right, before.to_ns = max(before.right, right), max(before.to_ns, to_ns)
-            before.intervals += 1
-        else:
-            latest[reason] = piece = _Piece(left, right, from_ns, to_ns, reason)
-            pieces.append(piece)
-    return sorted(pieces, key=lambda piece: (piece.reason == UNEXPLAINED, piece.left, piece.reason))
+def _joined(axis: TimeAxis, intervals: Iterable[Interval]) -> dict[str, tuple[int, list[tuple[int, int]]]]:
+    """Place the intervals: by reason, how many there are, and from where to where; what would touch is one piece.
+
+    Unexplained ones come last, and so lie on top.
+    """
+    placed: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for one in intervals:
+        ends = [at_ns for at_ns in (one.from_ns, one.to_ns) if at_ns is not None]
+        if ends:
+            left = min(int(axis.share(min(ends)) * WIDTH), WIDTH - _LEAST)
+            placed[one.reason].append((left, max(round(axis.share(max(ends)) * WIDTH), left + _LEAST)))
+    ordered = sorted(placed.items(), key=lambda item: (item[0] == UNEXPLAINED, item[0]))
+    return {reason: (len(pieces), merged(pieces)) for reason, pieces in ordered}

@@ -103,7 +103,13 @@
   };
   document.addEventListener("pointermove", (event) => {
     const piece = event.target.closest("[data-t]");
-    if (piece) { show(piece.dataset.t, event.clientX, event.clientY); return; }
+    if (piece) {
+      const box = piece.ownerSVGElement.getBoundingClientRect();
+      const { from, step, count } = AXES.time;
+      const at = from + ((event.clientX - box.left) / box.width) * step * count;
+      show(`${piece.dataset.t}\n${stamp(at)} UTC`, event.clientX, event.clientY);
+      return;
+    }
     const plot = event.target.closest(".plot");
     const first = plot && plot.querySelector("[data-v]");
     if (!first) { hide(); return; }

@@ -20,7 +20,7 @@ from harvest.report.instrument import Instrument, section, total_breaks
 from harvest.report.lanes import ALL_REASONS, lane, reason_label
 from harvest.report.markup import Html, element, joined
 from harvest.report.tables import table
-from harvest.report.texts import count, duration, percent, short, size, time
+from harvest.report.texts import count, counted, duration, percent, short, size, time
 
 if TYPE_CHECKING:
     from harvest.pipeline.verify import Report
@@ -32,7 +32,7 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inl
 #: Sections that are open from the beginning.
 OPEN_INSTRUMENTS = 4
 #: Gaps that are listed one by one in the whole page, and in each section at least.
-MAX_GAPS, LEAST_GAPS = 4_000, 20
+MAX_GAPS, LEAST_GAPS = 2_000, 10
 #: Buckets of a chart, with few instruments and with many.
 FINE, COARSE, MANY = 360, 120, 40
 #: Findings and warnings that are shown.
@@ -47,7 +47,7 @@ def render(reading: Reading, *, title: str) -> str:
     many = len(instruments) > MANY
     axis = fitted(reading.measures, max_buckets=COARSE if many else FINE)
     strips = sum(1 + len(one.series) for one in instruments)
-    days = calendar.spanned((day for one in instruments for day in one.days()), strips=strips)
+    days = calendar.spanned((day for one in instruments for day in one.days), strips=strips)
     max_gaps = max(LEAST_GAPS, MAX_GAPS // max(len(instruments), 1))
     is_open = len(instruments) <= OPEN_INSTRUMENTS
     sections = [section(one, axis, days, is_open=is_open, max_gaps=max_gaps) for one in instruments]
@@ -174,7 +174,9 @@ def _findings(report: Report, reading: Reading) -> Html | None:
     unread = sum(one.unread for one in reading.measures)
     warnings = list(report.warnings)
     if unread:
-        warnings.append(f"{count(unread)} files could not be read to the end: the charts lack what they hold")
+        warnings.append(
+            f"{counted(unread, 'file')} could not be read to the end: the charts lack what they hold"
+        )
     parts = [
         element(
             "section", element("h2", f"{heading} ({count(len(lines))})"), _some(lines), class_=f"card {name}"
@@ -277,7 +279,7 @@ def _calendar(instruments: list[Instrument], days: Days | None) -> Html | None:
         return None
     rows = [element("div", element("span"), calendar.labels(days), class_="strips wide")]
     for one in instruments:
-        strip = calendar.strip(days, one.days(), one.measures.symbol)
+        strip = calendar.strip(days, one.days, one.measures.symbol)
         name = element("a", one.measures.symbol, href=f"#{one.anchor}", class_="name")
         rows.append(
             element(
@@ -381,7 +383,7 @@ def _footer() -> Html:
 def _script(axis: TimeAxis | None, days: Days | None) -> Html:
     axes: dict[str, object] = {"latency": [label(place) for place in range(BINS)]}
     if axis is not None:
-        axes["time"] = {"from": axis.start_ns // 10**6, "step": axis.width_ns // 10**6}
+        axes["time"] = {"from": axis.start_ns // 10**6, "step": axis.width_ns // 10**6, "count": axis.count}
     if days is not None:
         axes["days"] = {"from": days.first * 86_400_000, "step": days.step * 86_400_000}
     return element("script", Html(f"const AXES = {json.dumps(axes)};\n{_resource('page.js')}"))

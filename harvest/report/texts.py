@@ -20,12 +20,11 @@ def counted(number: int, noun: str) -> str:
 
 
 def short(value: float) -> str:
-    """Write a number with about three digits: 1.23k, 45.6, 0.00789."""
-    size = abs(value)
-    for limit, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if size >= limit:
-            return f"{value / (limit if letter != 'k' else 1e3):.3g}{letter}"
-    return f"{value:,.0f}" if size >= 1000 else f"{value:.3g}"
+    """Write a number with about three digits: 1.23M, 45,678, 45.6, 0.00789."""
+    for limit, letter in ((1e9, "G"), (1e6, "M")):
+        if abs(value) >= limit:
+            return f"{value / limit:.3g}{letter}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def percent(value: float | None) -> str:
