@@ -32,7 +32,7 @@ _UNCOUNTED = "c-none"
 #: With so few cells they are wide enough to be written in. Pixels.
 FEW, _WIDE, _NARROW = 10, 104, 22
 #: Cells of a page; beyond, a cell is as many days as it takes.
-MAX_CELLS = 60_000
+MAX_CELLS = 40_000
 
 
 @attrs.frozen
@@ -106,7 +106,7 @@ def strip(days: Days, coverage: Mapping[int, float | None], label: str) -> Html:
         "div",
         drawing,
         *texts,
-        element("i", hidden=True, data_n=label, data_v=values_text(values)),
+        element("i", hidden=True, data_n=label, data_v=values_text(values, digits=6)),
         class_="plot strip",
         tabindex=0,
         role="img",

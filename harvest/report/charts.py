@@ -40,6 +40,8 @@ class Line:
     values: Floats
     low: Floats | None = None
     high: Floats | None = None
+    #: Significant digits of its tooltips.
+    digits: int = 3
 
 
 @attrs.frozen
@@ -83,7 +85,7 @@ def over_time(
             class_=f"line {line.role}",
             d=_path(scale, line.values),
             data_n=line.name,
-            data_v=values_text(line.values),
+            data_v=values_text(line.values, line.digits),
         )
         for line in here
     ]
@@ -121,7 +123,7 @@ def latencies(title: str, feeds: Sequence[tuple[str, str, NDArray[np.int64]]]) -
                 class_=f"bars {role}",
                 d=f"M0 {HEIGHT}{steps}V{HEIGHT}z",
                 data_n=name,
-                data_v=values_text(shares[first:last]),
+                data_v=values_text(shares[first:last], digits=2),
             )
         )
     count = last - first
@@ -160,10 +162,11 @@ def _edges(first: int, last: int) -> list[Tick]:
     return chosen
 
 
-def values_text(values: Floats) -> str:
+def values_text(values: Floats, digits: int = 4) -> str:
     """Write values for the tooltips: short, nothing where there is none, and what repeats once (``100*30``)."""
     texts = [
-        "" if np.isnan(value) else f"{value:.7g}" if value >= 1000 else f"{value:.4g}" for value in values
+        "" if np.isnan(value) else f"{value:.7g}" if value >= 1000 else f"{value:.{digits}g}"
+        for value in values
     ]
     written: list[str] = []
     place = 0
@@ -273,7 +276,7 @@ def _drawing(width: int, scale: _Scale, verticals: Sequence[float], parts: Seque
 
 
 def _framed(scale: _Scale, plot: Html, ticks: Sequence[Tick]) -> Html:
-    marks = (element("span", tick.text, style=f"bottom:{tick.at:.1%}") for tick in scale.ticks)
+    marks = (element("span", tick.text, style=f"bottom:{tick.at:.0%}") for tick in scale.ticks)
     return element("div", element("div", *marks, class_="y"), plot, time_labels(ticks), class_="frame")
 
 

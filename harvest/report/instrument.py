@@ -72,9 +72,12 @@ class Instrument:
 
 
 def section(
-    one: Instrument, axis: TimeAxis | None, days: Days | None, *, is_open: bool, max_gaps: int
+    one: Instrument, axis: TimeAxis | None, days: Days | None, *, is_open: bool, is_brief: bool, max_gaps: int
 ) -> Html:
-    """Write the section; of more than ``max_gaps`` gaps the unexplained and the longest are listed."""
+    """Write the section; of more than ``max_gaps`` gaps the unexplained and the longest are listed.
+
+    ``is_brief`` leaves out what takes most room for what it says: bands, and latency over time.
+    """
     gaps = len(one.missing)
     worst = min((series.coverage_s for series in one.series if series.coverage_s is not None), default=None)
     summary = element(
@@ -87,7 +90,7 @@ def section(
     if days is not None:
         parts.append(_calendar(one, days))
     if axis is not None:
-        parts += [_timeline(one, axis), _charts(one, axis)]
+        parts += [_timeline(one, axis), _charts(one, axis, is_brief=is_brief)]
     parts += [_gaps(one, max_gaps), _breaks(one)]
     return element(
         "details",
@@ -135,12 +138,15 @@ def _kinds(one: Instrument) -> Html:
 
 
 def _calendar(one: Instrument, days: Days) -> Html:
-    rows = [element("span"), calendar.labels(days)]
+    # cvd is covered as prices are: one strip for all that are alike.
+    alike: dict[tuple[tuple[int, float | None], ...], list[str]] = defaultdict(list)
     for series in one.series:
-        coverage = {day.day: calendar.worst(day) for day in series.days}
-        if coverage and series.kind != "breaks":
-            rows.append(element("span", series.kind, class_="name"))
-            rows.append(calendar.strip(days, coverage, series.kind))
+        if series.days and series.kind != "breaks":
+            alike[tuple((day.day, calendar.worst(day)) for day in series.days)].append(series.kind)
+    rows = [element("span"), calendar.labels(days)]
+    for coverage, kinds in alike.items():
+        name = ", ".join(kinds)
+        rows += [element("span", name, class_="name"), calendar.strip(days, dict(coverage), name)]
     return element("section", element("h4", "Coverage by day"), element("div", *rows, class_="strips"))
 
 
@@ -171,14 +177,16 @@ def _timeline(one: Instrument, axis: TimeAxis) -> Html:
     )
 
 
-def _charts(one: Instrument, axis: TimeAxis) -> Html:
+def _charts(one: Instrument, axis: TimeAxis, *, is_brief: bool) -> Html:
     measures = one.measures
     book, means = measures.book, measures.book.means()
 
     def of_book(name: str, role: str, column: int, *, band: bool = False) -> charts.Line:
-        low = axis.spread(book.keys, book.least[:, column]) if band else None
-        high = axis.spread(book.keys, book.greatest[:, column]) if band else None
-        return charts.Line(name, role, axis.spread(book.keys, means[:, column]), low, high)
+        is_banded = band and not is_brief
+        low = axis.spread(book.keys, book.least[:, column]) if is_banded else None
+        high = axis.spread(book.keys, book.greatest[:, column]) if is_banded else None
+        digits = 7 if column == MID else 3
+        return charts.Line(name, role, axis.spread(book.keys, means[:, column]), low, high, digits)
 
     def lateness(name: str, role: str) -> charts.Line:
         buckets = measures.trades if role == "a" else measures.diffs
@@ -186,7 +194,7 @@ def _charts(one: Instrument, axis: TimeAxis) -> Html:
         return charts.Line(name, role, axis.spread(buckets.keys, late))
 
     levels = f"quote currency, {measures.levels} levels"
-    drawn = (
+    drawn = [
         charts.over_time(
             "Rate",
             "messages a second",
@@ -209,14 +217,10 @@ def _charts(one: Instrument, axis: TimeAxis) -> Html:
             "Latency, event to receipt",
             (("trades", "a", measures.trade_latencies), ("diffs", "b", measures.diff_latencies)),
         ),
-        charts.over_time(
-            "Latency over time",
-            "ms, mean",
-            axis,
-            [lateness("trades", "a"), lateness("diffs", "b")],
-            is_log=True,
-        ),
-    )
+    ]
+    if not is_brief:
+        lines = [lateness("trades", "a"), lateness("diffs", "b")]
+        drawn.append(charts.over_time("Latency over time", "ms, mean", axis, lines, is_log=True))
     return element("div", *drawn, class_="charts")
 
 

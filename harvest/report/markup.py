@@ -5,7 +5,9 @@ from __future__ import annotations
 from html import escape
 from typing import TypeAlias
 
-_VOID = frozenset({"meta", "input", "br", "col"})
+_VOID = frozenset({"meta", "input"})
+#: Elements of SVG that hold nothing here.
+_CLOSED = frozenset({"path", "rect"})
 
 
 class Html(str):
@@ -27,6 +29,8 @@ def element(name: str, /, *content: Content, **attributes: str | float | bool | 
             opening.append(plain)
         elif value is not None and value is not False:
             opening.append(f'{plain}="{escape(str(value))}"')
+    if name in _CLOSED:
+        return Html(f"<{' '.join(opening)}/>")
     inner = joined(*content)
     return Html(f"<{' '.join(opening)}>" if name in _VOID else f"<{' '.join(opening)}>{inner}</{name}>")
 

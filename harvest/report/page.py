@@ -44,13 +44,15 @@ def render(reading: Reading, *, title: str) -> str:
     """Write the page. The same data gives the same page."""
     report = reading.report
     instruments = _instruments(reading)
-    many = len(instruments) > MANY
-    axis = fitted(reading.measures, max_buckets=COARSE if many else FINE)
+    is_many = len(instruments) > MANY
+    axis = fitted(reading.measures, max_buckets=COARSE if is_many else FINE)
     strips = sum(1 + len(one.series) for one in instruments)
     days = calendar.spanned((day for one in instruments for day in one.days), strips=strips)
     max_gaps = max(LEAST_GAPS, MAX_GAPS // max(len(instruments), 1))
     is_open = len(instruments) <= OPEN_INSTRUMENTS
-    sections = [section(one, axis, days, is_open=is_open, max_gaps=max_gaps) for one in instruments]
+    sections = [
+        section(one, axis, days, is_open=is_open, is_brief=is_many, max_gaps=max_gaps) for one in instruments
+    ]
     main = element(
         "main",
         _verdict(report),
@@ -219,7 +221,7 @@ def _glance(instruments: list[Instrument], axis: TimeAxis | None) -> Html:
             _rate(measures.diffs),
             "–" if late is None else f"{short(late.p50_ms)} / {short(late.p99_ms)}",
         )
-        tds = [element("td", cell, class_=None if place < 2 else "n") for place, cell in enumerate(cells)]
+        tds = [element("td", cell) for cell in cells]
         rows.append(element("tr", *tds, data_name=one.name.lower(), data_gaps=len(one.missing)))
     times = None if axis is None else charts.time_labels(axis.ticks())
     heads = (
@@ -232,9 +234,7 @@ def _glance(instruments: list[Instrument], axis: TimeAxis | None) -> Html:
         "diffs/s",
         "p50 / p99, ms",
     )
-    line = element(
-        "tr", *(element("th", head, class_=None if place < 2 else "n") for place, head in enumerate(heads))
-    )
+    line = element("tr", *(element("th", head) for head in heads))
     shown = element("table", element("thead", line), element("tbody", *rows), class_="glance")
     there = {gap.why for one in instruments for _, gap in one.missing}
     there |= {reason for one in instruments for _, reason in one.measures.break_counts}

@@ -16,15 +16,8 @@ def table(heads: Sequence[Content], rows: Iterable[Sequence[Content]], *, text_c
     """Write a table; the columns after the first ``text_columns`` hold numbers."""
 
     def line(name: str, cells: Sequence[Content]) -> Html:
-        return element(
-            "tr",
-            *(
-                element(name, cell, class_=None if place < text_columns else "n")
-                for place, cell in enumerate(cells)
-            ),
-        )
+        return element("tr", *(element(name, cell) for cell in cells))
 
     body = element("tbody", *(line("td", row) for row in rows))
-    return element(
-        "div", element("table", element("thead", line("th", heads)), body), class_="scroll", tabindex=0
-    )
+    shown = element("table", element("thead", line("th", heads)), body, class_=f"text{text_columns}")
+    return element("div", shown, class_="scroll", tabindex=0)
