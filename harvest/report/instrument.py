@@ -270,15 +270,3 @@ def _breaks(one: Instrument) -> Html | None:
     ]
     shown = table(("feed", "reason", "times", "longest"), rows, text_columns=2)
     return element("section", element("h4", "Breaks and reconnects"), shown, class_="narrow")
-
-
-def total_breaks(instruments: list[Instrument]) -> Html:
-    """Write how often each feed of all instruments broke, and why."""
-    totals: dict[tuple[str, str], int] = defaultdict(int)
-    for one in instruments:
-        for key, number in one.measures.break_counts.items():
-            totals[key] += number
-    if not totals:
-        return element("p", "No stream broke.", class_="none")
-    rows = [(feed, reason_label(reason), count(number)) for (feed, reason), number in sorted(totals.items())]
-    return table(("feed", "reason", "times"), rows, text_columns=2)
