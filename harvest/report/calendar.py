@@ -31,8 +31,8 @@ CLASSES = (
 _UNCOUNTED = "c-none"
 #: With so few cells they are wide enough to be written in. Pixels.
 FEW, _WIDE, _NARROW = 10, 104, 22
-#: Cells of a page; beyond, a cell is as many days as it takes.
-MAX_CELLS = 40_000
+#: Cells of a page, less what the charts of an instrument take instead, and the least; beyond, a cell is some days.
+MAX_CELLS, INSTEAD, LEAST_CELLS = 400_000, 720, 40_000
 
 
 @attrs.frozen
@@ -44,13 +44,14 @@ class Days:
     count: int
 
 
-def spanned(days: Iterable[int], *, strips: int) -> Days | None:
-    """Choose the cells for so many strips; None if there are no days."""
+def spanned(days: Iterable[int], *, instruments: int, strips: int) -> Days | None:
+    """Choose the cells for so many instruments and strips of them; None if there are no days."""
     every = set(days)
     if not every:
         return None
     first, span = min(every), max(every) - min(every) + 1
-    step = max(1, math.ceil(span * strips / MAX_CELLS))
+    cells = max(MAX_CELLS - INSTEAD * instruments, LEAST_CELLS)
+    step = max(1, math.ceil(span * strips / cells))
     return Days(first, step, math.ceil(span / step))
 
 

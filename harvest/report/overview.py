@@ -51,7 +51,7 @@ def figures(report: Report, instruments: list[Instrument], axis: TimeAxis | None
         ("time covered, least", percent(min(known, default=None))),
         ("gaps", count(len(report.missing))),
         ("breaks and reconnects", count(breaks)),
-        ("rows", count(report.rows)),
+        ("rows", count(report.rows) if report.rows < 10**10 else short(report.rows)),
         ("trades closed over REST", count(over_rest)),
         ("files", count(sum(one.files for one in report.series))),
         ("size", size(sum(one.bytes for one in report.series))),

@@ -38,7 +38,9 @@ def render(reading: Reading, *, title: str) -> str:
     is_many = len(instruments) > MANY
     axis = fitted(reading.measures, max_buckets=COARSE if is_many else FINE)
     strips = sum(1 + len(one.series) for one in instruments)
-    days = calendar.spanned((day for one in instruments for day in one.days), strips=strips)
+    days = calendar.spanned(
+        (day for one in instruments for day in one.days), instruments=len(instruments), strips=strips
+    )
     max_gaps = max(LEAST_GAPS, MAX_GAPS // max(len(instruments), 1))
     is_open = len(instruments) <= OPEN_INSTRUMENTS
     sections = [
