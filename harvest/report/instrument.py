@@ -141,8 +141,10 @@ def _calendar(one: Instrument, days: Days) -> Html:
     # cvd is covered as prices are: one strip for all that are alike.
     alike: dict[tuple[tuple[int, float | None], ...], list[str]] = defaultdict(list)
     for series in one.series:
-        if series.days and series.kind != "breaks":
-            alike[tuple((day.day, calendar.worst(day)) for day in series.days)].append(series.kind)
+        covered = tuple((day.day, calendar.worst(day)) for day in series.days)
+        # Of breaks, and of what else is no stream, there is nothing to cover.
+        if any(value is not None for _, value in covered):
+            alike[covered].append(series.kind)
     rows = [element("span"), calendar.labels(days)]
     for coverage, kinds in alike.items():
         name = ", ".join(kinds)
