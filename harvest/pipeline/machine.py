@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 from harvest.errors import MalformedMessageError
 from harvest.market import DIFF, TRADE
 from harvest.pipeline.breaks import BreakRows
-from harvest.pipeline.checkpoint import SymbolState, decode_state, encode_state
+from harvest.pipeline.checkpoint import encode_state
 from harvest.pipeline.cumulative import CumulativeDelta
 from harvest.pipeline.events import Event, Malformed, Outcome
 from harvest.pipeline.orderbook import BookSeries
@@ -51,8 +51,8 @@ class Pipeline:
     """Decodes, sequences, maintains books, and packs rows into ``tables``.
 
     ``symbols`` are those that are recorded; None records whatever comes (a recording). ``resume_cvd(symbol, day)`` gives
-    the running sum, in 1e-8, that is stored for a date already; None makes no rows of ``cvd``. Where several connections bring the same stream, a gap is
-    one when none of them has filled it within ``patience_s``.
+    the running sum, in 1e-8, that is stored for a date already; None makes no rows of ``cvd``. Where several connections
+    bring the same stream, a gap is one when none of them has filled it within ``patience_s``.
     """
 
     def __init__(
@@ -128,38 +128,7 @@ class Pipeline:
 
     def checkpoint(self, symbol: str) -> bytes:
         """Return everything that decides the rows of ``symbol`` to come; call it between two records."""
-        trades, book = self._trades.get(symbol), self._books.get(symbol)
-        return encode_state(
-            SymbolState(self.id_space, trades.state() if trades else None, book.state() if book else None)
-        )
-
-    def restore(self, symbol: str, checkpoint: bytes) -> None:
-        """Let ``symbol`` go on from what another machine had come to; it is recorded from here on.
-
-        Both machines must have the same venue, levels, bound of pending diffs, and patience.
-
-        Raises:
-            CheckpointError: another version of harvest made it, in another form.
-        """
-        state = decode_state(symbol, checkpoint)
-        if self._symbols is not None:
-            self._symbols.add(symbol)
-        self.id_space = self.id_space or state.id_space
-        # What was there must not shine through where the state has nothing.
-        self._trades.pop(symbol, None)
-        self._books.pop(symbol, None)
-        if state.trades is not None and (trades := self._add_trades(symbol)) is not None:
-            trades.restore(state.trades)
-        if state.book is not None and (book := self._add_book(symbol)) is not None:
-            book.restore(state.book)
-
-    def end(self, seq: int, recv_ns: int) -> None:
-        """Take the end of a run that could not say so itself: nobody is left to fill what is doubtful or held."""
-        every: list[TradeSeries | BookSeries] = [*self._trades.values(), *self._books.values()]
-        for series in every:
-            series.living = 0
-            series.settle(seq, recv_ns)
-        self._events.clear()
+        return encode_state(self.id_space, self._trades.get(symbol), self._books.get(symbol))
 
     def last_trade_id(self, symbol: str) -> int | None:
         """Return the greatest trade id of ``symbol`` that was seen, None before the first."""

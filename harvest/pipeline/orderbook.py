@@ -16,7 +16,6 @@ from harvest.book.sequence import BridgeVerdict, ChainVerdict, DepthChain, judge
 from harvest.market import StreamBreak
 from harvest.pipeline.audits import BookAudits
 from harvest.pipeline.book_rows import BookRows, Tops
-from harvest.pipeline.checkpoint import BookState, KeptDiff
 from harvest.pipeline.events import SnapshotWanted
 from harvest.pipeline.times import to_us
 from harvest.storage.kinds import BOOK, REST, UNKNOWN, WS
@@ -107,41 +106,6 @@ class BookSeries:
         # The first cause stands until something is received again.
         if self._interruption is None or self._interruption[1] != last_id:
             self._interruption = (reason, last_id)
-
-    def state(self) -> BookState:
-        """Return everything that decides the rows to come, as of between two records."""
-        bids, asks = self.ladder.pack()
-        return BookState(
-            bids=bids,
-            asks=asks,
-            last_update_id=self._chain.last_update_id,
-            snapshot_id=self._snapshot_id,
-            book_id=self._book_id,
-            flow=self._flow.state(),
-            pending=[KeptDiff.of(diff) for diff in self._pending],
-            has_book=self._has_book,
-            awaits_bridge=self._awaits_bridge,
-            interruption=self._interruption,
-            living=self.living,
-            held=[(KeptDiff.of(diff), recv_ns) for diff, recv_ns in self._held],
-            book_days=list(self._book_days),
-            snapshot_day=self._snapshot_day,
-            in_sync=self.stats.in_sync,
-            last_recv_ns=self.stats.last_recv_ns,
-        )
-
-    def restore(self, state: BookState) -> None:
-        """Go on from what another series came to. The state becomes ours."""
-        self.ladder.unpack(state.bids, state.asks)
-        self._chain.last_update_id = state.last_update_id
-        self._snapshot_id, self._book_id = state.snapshot_id, state.book_id
-        self._flow.restore(state.flow)
-        self._pending = deque(state.pending, maxlen=self._pending.maxlen)
-        self._has_book, self._awaits_bridge = state.has_book, state.awaits_bridge
-        self._interruption, self.living = state.interruption, state.living
-        self._held = deque(state.held)
-        self._book_days, self._snapshot_day = set(state.book_days), state.snapshot_day
-        self.stats.in_sync, self.stats.last_recv_ns = state.in_sync, state.last_recv_ns
 
     def forget_tables(self) -> None:
         """Let go of the open tables: the next row looks them up anew."""

@@ -16,9 +16,9 @@ from harvest.market import IdSpace
 from harvest.metrics import Metrics
 from harvest.pipeline.checkpoint import CheckpointError
 from harvest.pipeline.events import Malformed
-from harvest.pipeline.machine import Pipeline
 from harvest.pipeline.records import Checkpoint, Frames, Opened, Overload
 from harvest.pipeline.recovered_files import RecoveredFiles
+from harvest.pipeline.restoration import RestoredPipeline
 from harvest.storage.quarantine import Quarantine
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class _Recovery:
             directory, catalog, provenance, self._report.rows, self._report.rows_held
         )
         self._quarantine = Quarantine(directory.root, provenance.run)
-        self._pipeline = Pipeline(
+        self._pipeline = RestoredPipeline(
             venue,
             metrics=Metrics(),
             levels=facts.levels,

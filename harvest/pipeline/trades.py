@@ -9,7 +9,6 @@ import msgspec
 
 from harvest.book.sequence import TradeSequence, TradeVerdict
 from harvest.market import UNKNOWN_TIME, StreamBreak
-from harvest.pipeline.checkpoint import TradesState
 from harvest.pipeline.events import TradesWanted
 from harvest.pipeline.times import MICROSECONDS_FROM
 from harvest.storage.kinds import PRICES, REST, TRADE_TYPES, UNKNOWN, WS
@@ -65,23 +64,6 @@ class TradeSeries:
         # The first cause stands until something is received again.
         if self._interruption is None or self._interruption[1] != last_id:
             self._interruption = (reason, last_id)
-
-    def state(self) -> TradesState:
-        """Return everything that decides the rows to come, as of between two records."""
-        return TradesState(
-            self.sequence.state(),
-            self._interruption,
-            self.living,
-            list(self._doubtful),
-            self.stats.last_recv_ns,
-        )
-
-    def restore(self, state: TradesState) -> None:
-        """Go on from what another series came to. The state becomes ours."""
-        self.sequence.restore(state.sequence)
-        self._interruption, self.living = state.interruption, state.living
-        self._doubtful = deque(state.doubtful)
-        self.stats.last_recv_ns = state.last_recv_ns
 
     def forget_tables(self) -> None:
         """Let go of the open table: the next row looks it up anew."""

@@ -13,9 +13,17 @@ from hypothesis import strategies as st
 from harvest.book.flow import OrderFlow, OrderFlowState
 from harvest.book.ladder import Ladder
 from harvest.book.sequence import DepthChain, TradeSequence, TradeSequenceState
-from harvest.metrics import FeedStats, Metrics
+from harvest.metrics import FeedStats
+from harvest.pipeline.audits import BookAudits
 from harvest.pipeline.book_rows import BookRows
-from harvest.pipeline.checkpoint import BookState, CheckpointError, SymbolState, TradesState, encode_state
+from harvest.pipeline.checkpoint import (
+    AuditState,
+    BookState,
+    CheckpointError,
+    SymbolState,
+    TradesState,
+    encode_state,
+)
 from harvest.pipeline.machine import Pipeline
 from harvest.pipeline.orderbook import BookSeries
 from harvest.pipeline.recordings import read
@@ -52,7 +60,9 @@ ATTRIBUTES: dict[type, dict[str, tuple[type, str] | str]] = {
         "ladder": (BookState, "bids"),
         "_chain": (BookState, "last_update_id"),
         "_snapshot_id": (BookState, "snapshot_id"),
-        "_book_id": (BookState, "book_id"),
+        "book_id": (BookState, "book_id"),
+        "reach": (BookState, "reach"),
+        "audits": (BookState, "audit"),
         "_flow": (BookState, "flow"),
         "_pending": (BookState, "pending"),
         "_has_book": (BookState, "has_book"),
@@ -69,6 +79,13 @@ ATTRIBUTES: dict[type, dict[str, tuple[type, str] | str]] = {
     BookRows: {
         **dict.fromkeys(("_symbol", "_orderbook_kind", "_pack_orderbook", "_levels", "_tables"), GIVEN),
         **dict.fromkeys(("_day", "_depth", "_orderbook", "_ofi"), TABLES),
+    },
+    BookAudits: {
+        "pending": "said by there being an AuditState",
+        "_diffs": (AuditState, "diffs"),
+        "_snapshot": (AuditState, "snapshot"),
+        "_event_us": (AuditState, "event_us"),
+        **dict.fromkeys(("_book", "_rule", "_tables", "_metrics", "_events"), GIVEN),
     },
     DepthChain: {
         "last_update_id": (BookState, "last_update_id"),
@@ -135,7 +152,17 @@ def living_objects() -> list[Any]:
     harness = Harness()
     harness.each([trade(1), diff(1, 10, 0)])
     trades, book = harness.pipeline._trades["BTCUSDT"], harness.pipeline._books["BTCUSDT"]
-    every = [trades, trades.sequence, book, book._rows, book._chain, book.ladder, book._flow, book.stats]
+    every = [
+        trades,
+        trades.sequence,
+        book,
+        book.audits,
+        book._rows,
+        book._chain,
+        book.ladder,
+        book._flow,
+        book.stats,
+    ]
     return [*every, harness.pipeline]
 
 
@@ -149,7 +176,7 @@ def test_a_checkpoint_knows_every_attribute_that_the_state_is_made_of():
     kept = {place for of in ATTRIBUTES.values() for place in of.values() if isinstance(place, tuple)} | {
         (BookState, "asks")
     }
-    for state in (TradesState, TradeSequenceState, BookState, OrderFlowState, SymbolState):
+    for state in (TradesState, TradeSequenceState, BookState, AuditState, OrderFlowState, SymbolState):
         assert {name for owner, name in kept if owner is state} | {"last_recv_ns"} >= set(
             state.__struct_fields__
         )
@@ -201,8 +228,11 @@ def test_troubles_are_there_that_a_checkpoint_must_carry():
                 seen |= {("doubtful", bool(trades._doubtful)), ("held", bool(book._held))}
                 seen |= {("pending", bool(book._pending)), ("bridge", book._awaits_bridge)}
                 seen |= {("sync", book.in_sync), ("holes", len(trades.sequence.missing()) > 1)}
+                audits = book.audits
+                seen |= {("audit", audits.pending), ("audit waits", audits._snapshot is not None)}
                 seen |= {("days", len(book._book_days) > 1), ("living", trades.living > 1)}
     names = ("doubtful", "held", "pending", "bridge", "sync", "holes", "days", "living")
+    names += ("audit", "audit waits")
     assert seen == {(name, there) for name in names for there in (False, True)}
 
 
@@ -254,12 +284,12 @@ def test_a_checkpoint_in_the_records_changes_nothing():
 
 
 def test_a_state_replaces_whatever_was_there():
-    full = Harness()
-    full.each([trade(5), trade(9), diff(1, 10, 0)])
+    whole = machine(symbols=["BTCUSDT"])
+    whole.feed(Frames(1, 1, 1, "a", [trade(5), trade(9), diff(1, 10, 0)]))
     empty = machine(symbols=["BTCUSDT"])
-    full.pipeline.restore("BTCUSDT", empty.checkpoint("BTCUSDT"))
-    assert full.pipeline.last_trade_id("BTCUSDT") is None
-    assert full.pipeline.last_update_id("BTCUSDT") is None
+    whole.restore("BTCUSDT", empty.checkpoint("BTCUSDT"))
+    assert whole.last_trade_id("BTCUSDT") is None
+    assert whole.last_update_id("BTCUSDT") is None
 
 
 def test_quantities_beyond_64_bits_stay_exact_in_the_window():
@@ -271,30 +301,20 @@ def test_quantities_beyond_64_bits_stay_exact_in_the_window():
         assert getattr(other, name) == getattr(flow, name)
 
 
-@pytest.mark.parametrize(
-    "checkpoint", [b"", b"\x00", b"\x92\x01\x93", encode_state(SymbolState(None, None, None))[:-1]]
-)
+@pytest.mark.parametrize("checkpoint", [b"", b"\x00", b"\x92\x01\x93", encode_state(None, None, None)[:-1]])
 def test_a_damaged_checkpoint_is_refused_by_name(checkpoint: bytes):
     with pytest.raises(CheckpointError, match="BTCUSDT cannot be used: it is damaged"):
         machine().restore("BTCUSDT", checkpoint)
 
 
 def test_a_checkpoint_of_a_later_version_is_refused():
-    later = b"\x92\x63" + encode_state(SymbolState(None, None, None))[2:]
+    later = b"\x92\x63" + encode_state(None, None, None)[2:]
     with pytest.raises(CheckpointError, match="its version is 99"):
         machine().restore("BTCUSDT", later)
 
 
 def test_a_refused_checkpoint_leaves_the_machine_as_it_was():
-    pipeline = Pipeline(
-        machine().venue,
-        metrics=Metrics(),
-        levels=2,
-        max_rows=9,
-        max_pending_diffs=9,
-        resume_cvd=None,
-        symbols=(),
-    )
+    pipeline = machine(symbols=())
     with pytest.raises(CheckpointError):
         pipeline.restore("BTCUSDT", b"")
     assert pipeline.feed(Frames(1, 1, 1, "a", [trade(1)])).data_messages == 0

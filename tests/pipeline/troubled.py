@@ -10,8 +10,9 @@ import numpy as np
 
 from harvest.metrics import Metrics
 from harvest.pipeline.events import SnapshotWanted, TradesWanted
-from harvest.pipeline.machine import Pipeline
 from harvest.pipeline.records import (
+    AuditBegun,
+    AuditBody,
     Checkpoint,
     Closed,
     Frames,
@@ -22,6 +23,7 @@ from harvest.pipeline.records import (
     TradesBody,
     Unserved,
 )
+from harvest.pipeline.restoration import RestoredPipeline
 from harvest.venues import VENUES
 from tests.pipeline.wire import MIDNIGHT_MS, diff, snapshot, trade
 
@@ -39,9 +41,9 @@ LEVELS, MAX_PENDING, PATIENCE_S = 2, 6, 0.2
 
 def machine(
     *, spot: bool = False, symbols: Iterable[str] = SYMBOLS, with_cvd: bool = False, max_rows: int = 10**6
-) -> Pipeline:
+) -> RestoredPipeline:
     """Make a machine as the run has it."""
-    return Pipeline(
+    return RestoredPipeline(
         VENUES["binance-spot" if spot else "binance-usdm"],
         metrics=Metrics(),
         levels=LEVELS,
@@ -142,6 +144,12 @@ class Troubled:
                 count = chaos.randrange(1, len(waiting) + 1)
                 self._feed(Frames, name, waiting[:count])
                 del waiting[:count]
+        symbol = chaos.choice(SYMBOLS)
+        if chaos.random() < 0.2:
+            self._feed(AuditBegun, symbol)
+        if chaos.random() < 0.2:
+            taken = self._markets[symbol].snapshot(self._at_ms)
+            self._feed(AuditBody, symbol, chaos.choice((taken, taken, taken, None)))
         for due in [due for due in self._due if due[0] <= tick]:
             self._due.remove(due)
             self._answer(due[1], due[2])
