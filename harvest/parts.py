@@ -82,7 +82,9 @@ def look_at_stored(settings: Settings, venue_name: str) -> Stored:
     symbols = settings.capture.symbols
     last_ids = {symbol: last for symbol in symbols if (last := catalog.last_trade_id(symbol)) is not None}
     root = settings.capture.output_dir
-    next_seq = max(catalog.next_seq, last_seq(root) + 1)
+    # The seq after a dead run's last record is that of its end, which recovery takes for it.
+    journalled = last_seq(root)
+    next_seq = max(catalog.next_seq, journalled + 2 if journalled else 1)
     return Stored(catalog, resume_cvd(catalog, symbols, today), last_ids, next_seq, list_segments(root))
 
 

@@ -24,10 +24,11 @@ from harvest.pipeline.checkpoint import (
     TradesState,
     encode_state,
 )
+from harvest.pipeline.events import Audited
 from harvest.pipeline.machine import Pipeline
 from harvest.pipeline.orderbook import BookSeries
 from harvest.pipeline.recordings import read
-from harvest.pipeline.records import Checkpoint, Closed, Frames, Opened, SnapshotBody
+from harvest.pipeline.records import AuditBegun, AuditBody, Checkpoint, Closed, Frames, Opened, SnapshotBody
 from harvest.pipeline.trades import TradeSeries
 from tests.pipeline.test_shared_recordings import RECORDINGS
 from tests.pipeline.troubled import SYMBOLS, Troubled, machine, rows_of
@@ -269,6 +270,28 @@ def test_a_held_diff_and_a_doubtful_gap_go_on_with_the_time_they_have_left():
         record.seq = seq
     for cut in range(1, len(records) + 1):
         continued(records, {"BTCUSDT": cut}, spot=False)
+
+
+def test_an_audit_goes_on_with_its_diffs_and_with_what_the_book_began_with():
+    bids, asks = [(100.0, 1.0), (99.0, 1.0)], [(101.0, 1.0)]
+    at = 1, 1, 1
+    records: list[Record] = [
+        Frames(*at, "a", [diff(1, 10, 0)]),
+        SnapshotBody(*at, "BTCUSDT", snapshot(10, bids, asks, at_ms=1)),
+        Frames(*at, "a", [diff(11, 20, 10)]),
+        AuditBegun(*at, "BTCUSDT"),
+        Frames(*at, "a", [diff(21, 30, 20, bids=[(100.0, 2.0)])]),
+        # It is older than the book, and knows a level that the book could not know.
+        AuditBody(*at, "BTCUSDT", snapshot(20, [*bids, (98.0, 5.0)], asks, at_ms=1)),
+    ]
+    for seq, record in enumerate(records, 1):
+        record.seq = seq
+    for cut in range(1, len(records) + 1):
+        continued(records, {"BTCUSDT": cut}, spot=False)
+    whole = machine()
+    assert [one for record in records for one in whole.feed(record).events if isinstance(one, Audited)] == [
+        Audited("BTCUSDT", 30, 3, 0, 0.0, False)
+    ]
 
 
 def test_a_checkpoint_in_the_records_changes_nothing():

@@ -7,19 +7,23 @@ import random
 import shutil
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from harvest.pipeline.journal_records import decode_record, encode_record
 from harvest.pipeline.records import Checkpoint, Frames, Opened, SnapshotBody
 from harvest.pipeline.recover import RecoveryReport, RunFacts, recover
 from harvest.pipeline.verify import verify
+from harvest.settings import Settings
 from harvest.storage import ledger
 from harvest.storage.catalog import scan
 from harvest.storage.files import DataDirectory
 from harvest.storage.filesystem import Filesystem
+from harvest.storage.journal import Journal, list_segments, read_run, read_segment
 from harvest.storage.parquet import Provenance, encode, read_facts
 from harvest.storage.quarantine import Quarantine
 from harvest.venues import VENUES
@@ -318,6 +322,25 @@ def test_what_waits_for_another_connection_when_the_run_dies_is_decided_at_the_s
         "last_update_id": [10, 30],
     }
     assert recover_into(tmp_path, records).files == 0
+
+
+def test_records_come_from_the_journal_with_the_facts_that_its_segments_tell(tmp_path: Path) -> None:
+    records = Troubled(random.Random(9), 60).records
+    record_into(tmp_path / "whole", records, random.Random(1))
+    record_into(tmp_path / "died", records, random.Random(2), kept_share=0.4)
+    facts = {"venue": "binance-usdm", "symbols": SYMBOLS} | msgspec.to_builtins(FACTS)
+    journal = Journal(
+        tmp_path / "died", venue="binance-usdm", run=RUN, facts=facts, settings=Settings().journal
+    )
+    journal.start()
+    assert all(journal.append(*encode_record(record)) for record in records)
+    assert journal.close(10) is None
+    (segment,) = list_segments(tmp_path / "died", "binance-usdm")
+    header = read_segment(segment.path).header
+    assert header is not None
+    assert msgspec.convert(header.facts, RunFacts) == FACTS
+    recover_into(tmp_path / "died", map(decode_record, read_run(tmp_path / "died", "binance-usdm", RUN)))
+    assert stored_tables(tmp_path / "died") == stored_tables(tmp_path / "whole")
 
 
 def test_a_symbol_without_a_checkpoint_is_named(tmp_path: Path) -> None:
