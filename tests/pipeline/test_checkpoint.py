@@ -281,8 +281,8 @@ def test_an_audit_goes_on_with_its_diffs_and_with_what_the_book_began_with():
         Frames(*at, "a", [diff(11, 20, 10)]),
         AuditBegun(*at, "BTCUSDT"),
         Frames(*at, "a", [diff(21, 30, 20, bids=[(100.0, 2.0)])]),
-        # It is older than the book, and knows a level that the book could not know.
-        AuditBody(*at, "BTCUSDT", snapshot(20, [*bids, (98.0, 5.0)], asks, at_ms=1)),
+        # It is older than the book, and has a level that the book lacks, and one that it could not know.
+        AuditBody(*at, "BTCUSDT", snapshot(20, [*bids, (99.5, 3.0), (98.0, 5.0)], asks, at_ms=1)),
     ]
     for seq, record in enumerate(records, 1):
         record.seq = seq
@@ -290,7 +290,7 @@ def test_an_audit_goes_on_with_its_diffs_and_with_what_the_book_began_with():
         continued(records, {"BTCUSDT": cut}, spot=False)
     whole = machine()
     assert [one for record in records for one in whole.feed(record).events if isinstance(one, Audited)] == [
-        Audited("BTCUSDT", 30, 3, 0, 0.0, False)
+        Audited("BTCUSDT", 30, 4, 1, 3.0, False)
     ]
 
 
