@@ -15,8 +15,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from harvest.storage.kinds import UNKNOWN
-from harvest.storage.layout import file_name
+from harvest.storage.layout import FileName, file_name
 from harvest.storage.parquet import read_facts
+from harvest.storage.sources import GENERATION
 from harvest.storage.spans import Links, diff_links, span_starts, trade_links
 
 if TYPE_CHECKING:
@@ -81,11 +82,20 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     missing: tuple[Gap, ...] = ()
     in_sync: tuple[Span, ...] = ()
     suspect: tuple[Span, ...] = ()
+    #: As in the name of the file: above 0 if it was compacted.
+    generation: int = 0
+    #: When the file was removed to make room; None while it is kept.
+    expired_ns: int | None = None
+
+    @property
+    def name(self) -> FileName:
+        """What the name of the file says."""
+        return FileName(self.run, self.first_seq, self.last_seq, self.generation)
 
     @property
     def file_name(self) -> str:
         """The name of the file that it speaks of."""
-        return file_name(self.run, self.first_seq, self.last_seq)
+        return file_name(*self.name)
 
 
 class Account:
@@ -161,6 +171,7 @@ class Account:
             rest=tuple(spans["rest"]),
             in_sync=tuple(spans["in_sync"]),
             suspect=tuple(spans["suspect"]),
+            generation=int(facts.get(GENERATION, 0)),
         )
 
     def _add_links(

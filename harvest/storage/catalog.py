@@ -15,18 +15,22 @@ import pyarrow.parquet as pq
 from harvest.storage.layout import (
     HIDDEN_PREFIX,
     PRIVATE_PREFIX,
+    FileName,
     decode_symbol,
+    file_name,
     parse_date,
     parse_file_name,
 )
 from harvest.storage.parquet import read_facts
 from harvest.storage.remainder import merged
+from harvest.storage.sources import sources_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from harvest.market import IdSpace
     from harvest.storage.remainder import Interval
+    from harvest.storage.sources import Source
 
 #: Files that are opened for what a name does not say, newest first. The greatest trade id is in the very last one,
 #: unless that holds nothing but ids which came late.
@@ -43,11 +47,17 @@ class StoredFile(NamedTuple):
     first_seq: int
     run: str
     directory: str
+    generation: int = 0
+
+    @property
+    def name(self) -> FileName:
+        """What its name says."""
+        return FileName(self.run, self.first_seq, self.last_seq, self.generation)
 
     @property
     def path(self) -> Path:
         """Where it is."""
-        return Path(self.directory, f"{self.run}-{self.first_seq}-{self.last_seq}.parquet")
+        return Path(self.directory, file_name(*self.name))
 
 
 class Damage(NamedTuple):
@@ -76,15 +86,24 @@ class Catalog:
         return self._files.get((kind, symbol), {}).get(day, [])
 
     def committed(self, kind: str, symbol: str, day: int) -> list[Interval]:
-        """Return the records whose rows of one directory are in its files, as intervals of ``seq``, ascending."""
-        return merged((file.first_seq, file.last_seq) for file in self.files(kind, symbol, day))
+        """Return the records whose rows of one directory are in its files, as intervals of ``seq``, ascending.
+
+        A compacted file covers what its sources did, and not what lies between them. One that cannot be read covers nothing.
+        """
+        found: list[Interval] = []
+        for file in self.files(kind, symbol, day):
+            if file.generation:
+                found += [(source.first_seq, source.last_seq) for source in self._sources(file)]
+            else:
+                found.append((file.first_seq, file.last_seq))
+        return merged(found)
 
     def add(self, kind: str, symbol: str, day: int, path: Path) -> None:
         """Take in a file that was published since the scan."""
         name = parse_file_name(path.name)
         if name is None:
             raise ValueError(f"{path} is not named as a data file")
-        file = StoredFile(name.last_seq, name.first_seq, name.run, str(path.parent))
+        file = StoredFile(name.last_seq, name.first_seq, name.run, str(path.parent), name.generation)
         insort(self._files.setdefault((kind, symbol), {}).setdefault(day, []), file)
         self.next_seq = max(self.next_seq, name.last_seq + 1)
 
@@ -103,8 +122,17 @@ class Catalog:
     @property
     def runs(self) -> list[str]:
         """The runs that have files of this venue, oldest first."""
-        every = (file.run for days in self._files.values() for files in days.values() for file in files)
-        return sorted(set(every))
+        every: set[str] = set()
+        for file in (file for days in self._files.values() for files in days.values() for file in files):
+            every.add(file.run)
+            if file.generation:
+                every.update(source.run for source in self._sources(file))
+        return sorted(every)
+
+    def _sources(self, file: StoredFile) -> tuple[Source, ...]:
+        return (
+            self._read(file, lambda opened: sources_of(file.name, read_facts(opened.metadata.metadata))) or ()
+        )
 
     def id_space(self, symbol: str) -> IdSpace | None:
         """Tell which trade ids the stored ``prices`` of ``symbol`` have, by the newest file that says so; or None."""
@@ -149,8 +177,8 @@ class Catalog:
         try:
             with pq.ParquetFile(file.path) as opened:
                 return read(opened)
-        except (OSError, pa.ArrowException, LookupError) as error:
-            # LookupError: a Parquet file, but without the column, or without a row.
+        except (OSError, pa.ArrowException, LookupError, ValueError) as error:
+            # LookupError: a Parquet file, but without the column, or without a row. ValueError: without its sources.
             self.damage.append(Damage(file.path, f"cannot be read: {error}"))
             return None
 
@@ -207,7 +235,7 @@ class _Scan:
             if name is None:
                 self._reject(entry.path, "harvest gives no such name")
             else:
-                files.append(StoredFile(name.last_seq, name.first_seq, name.run, date_path))
+                files.append(StoredFile(name.last_seq, name.first_seq, name.run, date_path, name.generation))
         files.sort()
         return files
 

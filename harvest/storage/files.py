@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from harvest.errors import FileExistsInStoreError
 from harvest.storage.filesystem import Filesystem
+from harvest.storage.flock import hold_directory
 from harvest.storage.layout import (
     CLAIM_SUFFIX,
     HIDDEN_PREFIX,
@@ -27,7 +28,7 @@ from harvest.storage.layout import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Container, Iterator
 
     import pyarrow as pa
 
@@ -85,14 +86,15 @@ class DataDirectory:
         content = memoryview(data).cast("B")
         filesystem = self._filesystem
         self._make_directory(path.parent)
-        already = filesystem.exists(path)
-        if not already:
-            temporary, descriptor = self._create_temporary(path)
-            try:
-                self._fill(descriptor, content)
-                already = not self._name(temporary, path)
-            finally:
-                self._discard(temporary)
+        with self._held(path.parent):
+            already = filesystem.exists(path)
+            if not already:
+                temporary, descriptor = self._create_temporary(path)
+                try:
+                    self._fill(descriptor, content)
+                    already = not self._name(temporary, path)
+                finally:
+                    self._discard(temporary)
         if already and filesystem.read(path) != content:
             raise FileExistsInStoreError(str(path))
         filesystem.fsync_directory(path.parent)
@@ -121,6 +123,14 @@ class DataDirectory:
         while not self._filesystem.is_directory(existing) and existing != existing.parent:
             existing = existing.parent
         return self._filesystem.free_bytes(existing)
+
+    @contextlib.contextmanager
+    def _held(self, directory: Path) -> Iterator[None]:
+        """Keep compaction from exchanging the directory meanwhile, which would take the file along."""
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(OSError):  # Without locks nothing is exchanged either.
+                stack.enter_context(hold_directory(directory, exclusive=False))
+            yield
 
     def _make_directory(self, directory: Path) -> None:
         """Make a directory and its parents, each one's name durable before anything is put into it."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 import shutil
 import stat
@@ -17,6 +19,11 @@ if sys.platform == "darwin":
 #: Windows would turn line ends, were it not told that this is no text.
 _BINARY = getattr(os, "O_BINARY", 0)
 _CLOSE_ON_EXEC = getattr(os, "O_CLOEXEC", 0)
+
+
+#: Of renameat2: paths are relative to the current directory; the two change places.
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
 
 
 class Filesystem:
@@ -73,6 +80,18 @@ class Filesystem:
     def rename(self, source: Path, target: Path) -> None:
         """Give a file another name."""
         os.rename(source, target)
+
+    def exchange(self, one: Path, other: Path) -> None:
+        """Let two names change places at one stroke; Linux alone can, and not on every file system."""
+        if not sys.platform.startswith("linux"):
+            raise OSError(errno.ENOTSUP, "this system cannot exchange two directories")
+        libc = ctypes.CDLL(None, use_errno=True)
+        if not hasattr(libc, "renameat2"):
+            raise OSError(errno.ENOTSUP, "this C library cannot exchange two directories")
+        paths = (_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other))
+        if libc.renameat2(*paths, _RENAME_EXCHANGE):
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), str(one))
 
     def unlink(self, path: Path) -> None:
         """Take one name from a file."""

@@ -30,8 +30,11 @@ CLAIM_SUFFIX = ".claim"
 MAX_ENCODED_SYMBOL = 200
 
 _RUN = r"\d{8}T\d{6}Z[0-9a-f]{4}"
-_NAME = re.compile(rf"({_RUN})-(\d{{1,19}})-(\d{{1,19}})\.parquet", re.ASCII)
-_LEFTOVER = re.compile(rf"\.({_RUN})-\d{{1,19}}-\d{{1,19}}\.parquet(?:\.[0-9a-f]+)?\.(?:tmp|claim)", re.ASCII)
+_COMPACT = r"(?:\.compact(\d{1,9}))?"
+_NAME = re.compile(rf"({_RUN})-(\d{{1,19}})-(\d{{1,19}}){_COMPACT}\.parquet", re.ASCII)
+_LEFTOVER = re.compile(
+    rf"\.({_RUN})-\d{{1,19}}-\d{{1,19}}{_COMPACT}\.parquet(?:\.[0-9a-f]+)?\.(?:tmp|claim)", re.ASCII
+)
 _DATE = re.compile(r"-?\d{4,}-\d\d-\d\d", re.ASCII)
 
 
@@ -49,6 +52,8 @@ class FileName(NamedTuple):
     run: str
     first_seq: int
     last_seq: int
+    #: 0 for a file as it was recorded; else how often its rows were compacted: no two files of a directory share a name.
+    generation: int = 0
 
 
 def encode_symbol(symbol: str) -> str:
@@ -123,15 +128,16 @@ def date_directory(kind: str, venue: str, symbol: str, day: int) -> PurePosixPat
     return PurePosixPath(kind, f"venue={venue}", f"symbol={encode_symbol(symbol)}", f"date={date_text(day)}")
 
 
-def file_name(run: str, first_seq: int, last_seq: int) -> str:
+def file_name(run: str, first_seq: int, last_seq: int, generation: int = 0) -> str:
     """Name the file of a run's rows from record ``first_seq`` to record ``last_seq``."""
-    return f"{run}-{first_seq}-{last_seq}{SUFFIX}"
+    compacted = f".compact{generation}" if generation else ""
+    return f"{run}-{first_seq}-{last_seq}{compacted}{SUFFIX}"
 
 
 def parse_file_name(name: str) -> FileName | None:
     """Undo ``file_name``; None for a name that is not one."""
     match = _NAME.fullmatch(name)
-    return match and FileName(match[1], int(match[2]), int(match[3]))
+    return match and FileName(match[1], int(match[2]), int(match[3]), int(match[4] or 0))
 
 
 def run_of_leftover(name: str) -> str | None:

@@ -1,8 +1,8 @@
 """The ledger: an account, beside the data, of what every file holds, and of what is known to be missing.
 
-``_ledger/venue=…/symbol=…/date=….jsonl`` holds one JSON object a line, one line a data file. Lines are only ever appended,
-forced to the medium before ``append`` returns; a line that a crash has torn is passed over and named. The data files alone
-are the truth: ``rebuild`` makes the ledger anew from them.
+``_ledger/venue=…/symbol=…/date=….jsonl`` holds one JSON object a line, one line a data file. Lines are appended, forced to
+the medium before ``append`` returns; a line that a crash has torn is passed over and named. Only compaction and retention
+replace a page, at one stroke (``revise``). The data files alone are the truth: ``rebuild`` makes the ledger anew from them.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import pyarrow as pa
 from harvest.storage.account import Entry, entry_of, entry_of_file
 from harvest.storage.directories import make_directories
 from harvest.storage.filesystem import Filesystem
+from harvest.storage.flock import wait_for_lock
 from harvest.storage.layout import (
     PRIVATE_PREFIX,
     SUFFIX,
@@ -27,7 +28,7 @@ from harvest.storage.layout import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "read",
     "read_page",
     "rebuild",
+    "revise",
 ]
 
 LEDGER = "_ledger"
@@ -116,11 +118,29 @@ def read_page(path: Path) -> Contents:
     return contents
 
 
+def revise(
+    page: Path, change: Callable[[list[Entry]], list[Entry]], *, filesystem: Filesystem | None = None
+) -> None:
+    """Replace a page by what ``change`` makes of its entries, at once; who appends meanwhile waits. No page, no change.
+
+    Raises:
+        OSError: the page is as it was, or as it is to be.
+    """
+    filesystem = filesystem or Filesystem()
+    if not page.exists():
+        return
+    with _locked(page, 0, filesystem):
+        entries = read_page(page).entries
+        changed = change(entries)
+        if changed != entries:
+            _replace(page, _encode(changed), filesystem)
+
+
 def rebuild(root: Path, *, filesystem: Filesystem | None = None) -> Contents:
     """Make the ledger anew from the data files alone, and return it. Call it while nobody writes.
 
-    Pages are replaced one by one, each at once; what no file speaks of any more is removed. Duplicates are in no file, and
-    so are not counted. Files that cannot be read are named and left out.
+    Pages are replaced one by one, each at once; what no file speaks of any more is removed, but for what has expired.
+    Duplicates are in no file, and so are not counted. Files that cannot be read are named and left out.
 
     Raises:
         OSError: some pages are new, the others as they were.
@@ -131,19 +151,21 @@ def rebuild(root: Path, *, filesystem: Filesystem | None = None) -> Contents:
     for path in _data_files(root):
         venue, symbol, date = path.parts[-4:-1]
         by_page.setdefault(root / LEDGER / venue / symbol / f"{date}.jsonl", []).append(path)
+    for page in pages(root):
+        by_page.setdefault(page, [])
     for page, files in sorted(by_page.items()):
-        entries = []
+        entries = [entry for entry in read_page(page).entries if entry.expired_ns is not None]
         for path in files:
             try:
                 entries.append(entry_of_file(path))
             except (OSError, pa.ArrowException, LookupError, ValueError) as error:
                 rebuilt.problems.append(f"{path}: cannot be read: {error}")
+        if not files and not entries:
+            filesystem.unlink(page)
+            continue
         entries.sort(key=lambda entry: (entry.first_seq, entry.last_seq, entry.kind))
         _replace(page, _encode(entries), filesystem)
         rebuilt.entries.extend(entries)
-    for page in pages(root):
-        if page not in by_page:
-            filesystem.unlink(page)
     return rebuilt
 
 
@@ -165,8 +187,7 @@ def _data_files(root: Path) -> Iterator[Path]:
 def _append_lines(path: Path, lines: bytes, filesystem: Filesystem) -> None:
     make_directories(path.parent, filesystem)
     is_new = not path.exists()
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
-    try:
+    with _locked(path, os.O_CREAT, filesystem) as descriptor:
         size = os.lseek(descriptor, 0, os.SEEK_END)
         if size:
             os.lseek(descriptor, size - 1, os.SEEK_SET)
@@ -174,10 +195,24 @@ def _append_lines(path: Path, lines: bytes, filesystem: Filesystem) -> None:
                 # What a crash has torn stays a line of its own.
                 lines = b"\n" + lines
         _write(descriptor, lines, filesystem)
-    finally:
-        filesystem.close(descriptor)
     if is_new:
         filesystem.fsync_directory(path.parent)
+
+
+@contextlib.contextmanager
+def _locked(path: Path, flags: int, filesystem: Filesystem) -> Iterator[int]:
+    """Open a page for as long as nobody else changes it; the page may be a new one when the waiting is over."""
+    flags |= os.O_RDWR | os.O_APPEND | getattr(os, "O_BINARY", 0)
+    while True:
+        descriptor = os.open(path, flags, 0o666)
+        try:
+            with contextlib.suppress(OSError):  # Where there are no locks, one process writes at a time.
+                wait_for_lock(descriptor)
+            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                yield descriptor
+                return
+        finally:
+            filesystem.close(descriptor)
 
 
 def _replace(path: Path, content: bytes, filesystem: Filesystem) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from harvest.market import IdSpace
-    from harvest.storage.kinds import Column
+    from harvest.storage.kinds import Column, Kind
     from harvest.storage.tables import Sealed
 
 #: Of the layout of files and of their metadata; it changes when a reader would have to.
@@ -93,7 +93,19 @@ def encode(
     columns = _Columns(sealed)
     metadata = columns.facts(provenance)
     sink = pa.BufferOutputStream()
-    with pq.ParquetWriter(
+    with open_writer(sink, kind, compression_level=compression_level) as writer:
+        step = row_group_rows(kind)
+        for begin in range(0, sealed.count, step):
+            end = min(begin + step, sealed.count)
+            arrays = [columns.array(column, begin, end) for column in kind.columns]
+            writer.write_table(pa.Table.from_arrays(arrays, schema=kind.schema))
+        writer.add_key_value_metadata(prefixed(metadata))
+    return EncodedFile(sink.getvalue(), sealed.count, metadata)
+
+
+def open_writer(sink: object, kind: Kind, *, compression_level: int = COMPRESSION_LEVEL) -> pq.ParquetWriter:
+    """Begin a Parquet file of ``kind`` as all files of harvest are; the caller closes the writer."""
+    return pq.ParquetWriter(
         sink,
         kind.schema,
         compression="zstd",
@@ -108,14 +120,17 @@ def encode(
         # A flipped bit in a page must not pass for a price; it costs less than a hundredth of the size.
         write_page_checksum=True,
         sorting_columns=[pq.SortingColumn(kind.schema.get_field_index(SEQ.name))],
-    ) as writer:
-        step = ROW_GROUP_ROWS if sealed.bids is None else LISTS_ROW_GROUP_ROWS
-        for begin in range(0, sealed.count, step):
-            end = min(begin + step, sealed.count)
-            arrays = [columns.array(column, begin, end) for column in kind.columns]
-            writer.write_table(pa.Table.from_arrays(arrays, schema=kind.schema))
-        writer.add_key_value_metadata({f"{METADATA_PREFIX}{key}": value for key, value in metadata.items()})
-    return EncodedFile(sink.getvalue(), sealed.count, metadata)
+    )
+
+
+def row_group_rows(kind: Kind) -> int:
+    """Return how many rows a row group of ``kind`` holds at most."""
+    return LISTS_ROW_GROUP_ROWS if kind.extra else ROW_GROUP_ROWS
+
+
+def prefixed(facts: Mapping[str, str]) -> dict[str, str]:
+    """Make the key-value metadata of a file; ``read_facts`` undoes it."""
+    return {f"{METADATA_PREFIX}{key}": value for key, value in facts.items()}
 
 
 def read_facts(metadata: Mapping[bytes, bytes] | None) -> dict[str, str]:

@@ -13,10 +13,11 @@ from harvest.storage.account import Account
 from harvest.storage.kinds import UNKNOWN, kinds
 from harvest.storage.layout import date_text
 from harvest.storage.parquet import SCHEMA_VERSION, SIMULATED_PREFIX, read_facts
+from harvest.storage.sources import GENERATION
 from harvest.storage.tables import DAY_US
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -82,7 +83,7 @@ class _Range:
 class CheckedFile:
     """A file whose rows can be read once, batch by batch; whatever is wrong with it goes to ``findings``.
 
-    Rows get a further column ``run``, which is the number ``run`` all through. ``on_done(checked, entry)`` is called when
+    Rows get a further column ``run``, the number that ``runs`` has for the run that recorded them. ``on_done(checked, entry)`` is called when
     the last row was read or cannot be, with the file's account for the ledger, None if it is damaged. ``levels`` are those
     that an ``orderbook`` must have, None for any.
     """
@@ -92,14 +93,18 @@ class CheckedFile:
         file: DataFile,
         findings: Findings,
         *,
-        run: int = 0,
+        runs: Mapping[str, int],
         levels: int | None = None,
         on_done: Callable[[CheckedFile, Entry | None], None] = lambda _checked, _entry: None,
     ) -> None:
         self.file = file
         #: Rows read so far.
         self.rows = 0
-        self._run = run
+        parts = file.parts
+        self._first_seqs = np.array([part.first_seq for part in parts])
+        self._run_numbers = np.array([runs[part.run] for part in parts])
+        #: Rows of each part that were read.
+        self._of_parts = np.zeros(len(parts), np.int64)
         self._levels = levels
         self._findings = findings
         self._on_done = on_done
@@ -119,7 +124,8 @@ class CheckedFile:
                     for batch in opened.iter_batches(size, use_threads=False):
                         rows = self._check(rows_of(batch))
                         account.add(rows)
-                        rows["run"] = np.full(len(rows["seq"]), self._run)
+                        of_part = self._part_of(rows["seq"])
+                        rows["run"] = self._run_numbers[of_part]
                         yield rows
                     if self._metadata_is_right(facts):
                         entry = account.close()
@@ -127,6 +133,11 @@ class CheckedFile:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             self._damaged("unreadable", f"after {self.rows} rows: {reason}", rows=None)
         self._on_done(self, entry)
+
+    def _part_of(self, seq: NDArray[np.int64]) -> NDArray[np.int64]:
+        part = np.maximum(np.searchsorted(self._first_seqs, seq, side="right") - 1, 0)
+        self._of_parts += np.bincount(part, minlength=len(self._of_parts))
+        return part
 
     def _has_columns(self, opened: pq.ParquetFile) -> bool:
         """Hold the columns against the contract. A kind that is not known here only needs what every kind has."""
@@ -199,6 +210,7 @@ class CheckedFile:
             "symbol": file.symbol,
             "date": date_text(file.day),
             "run": file.run,
+            GENERATION: str(file.generation) if file.generation else None,
             "rows": str(self.rows),
             "first_seq": _text(self._seqs.low),
             "last_seq": _text(self._seqs.high),
@@ -216,6 +228,8 @@ class CheckedFile:
         ]
         if (self._seqs.low, self._seqs.high) != (file.first_seq, file.last_seq):
             wrong.append(f"its name says records {file.first_seq} to {file.last_seq}")
+        if file.generation and self._of_parts.tolist() != [part.rows for part in file.parts]:
+            wrong.append("its rows are not those of the sources that it lists")
         if wrong:
             self._damaged("metadata", "; ".join(wrong), rows=None)
         return not wrong

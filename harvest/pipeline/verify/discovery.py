@@ -8,16 +8,21 @@ from typing import TYPE_CHECKING
 
 import attrs
 import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from harvest.storage.layout import (
     HIDDEN_PREFIX,
     PRIVATE_PREFIX,
     SUFFIX,
+    FileName,
     decode_symbol,
     parse_date,
     parse_file_name,
     run_of_leftover,
 )
+from harvest.storage.parquet import read_facts
+from harvest.storage.sources import Source, sources_of
 
 if TYPE_CHECKING:
     from harvest.pipeline.verify.findings import Findings
@@ -37,6 +42,19 @@ class DataFile(msgspec.Struct, frozen=True):
     first_seq: int
     last_seq: int
     size_bytes: int
+    generation: int = 0
+    #: Of a compacted file: what it was made of, as far as it can be read.
+    sources: tuple[Source, ...] = ()
+
+    @property
+    def name(self) -> FileName:
+        """What its name says."""
+        return FileName(self.run, self.first_seq, self.last_seq, self.generation)
+
+    @property
+    def parts(self) -> tuple[Source, ...]:
+        """The records that it holds, by run: those of its sources, or its own."""
+        return self.sources or (Source(self.first_seq, self.last_seq, self.run, 0),)
 
 
 @attrs.frozen
@@ -123,7 +141,17 @@ def _parse(root: Path, path: Path) -> DataFile | str:
         name.first_seq,
         name.last_seq,
         size_bytes,
+        name.generation,
+        _sources(path, name) if name.generation else (),
     )
+
+
+def _sources(path: Path, name: FileName) -> tuple[Source, ...]:
+    try:
+        with pq.ParquetFile(path) as opened:
+            return sources_of(name, read_facts(opened.metadata.metadata))
+    except (OSError, pa.ArrowException, ValueError):
+        return ()  # It is damaged, as will be found when it is read.
 
 
 def _report_foreign(path: Path, root: Path, why: str, findings: Findings) -> None:
@@ -139,11 +167,14 @@ def _report_foreign(path: Path, root: Path, why: str, findings: Findings) -> Non
 
 def report_overlaps(files: list[DataFile], findings: Findings) -> None:
     """Find files of one kind and date that hold the same records, which no two files of a directory do."""
-    latest: dict[int, DataFile] = {}
-    for file in files:
+    latest: dict[int, tuple[int, DataFile]] = {}
+    parts = [(part, file) for file in files for part in file.parts]
+    for part, file in sorted(parts, key=lambda one: one[0]):
         before = latest.get(file.day)
-        if before is not None and file.first_seq <= before.last_seq:
-            detail = f"its records {file.first_seq} to {file.last_seq} are also those of {before.path.name}"
+        if before is not None and part.first_seq <= before[0]:
+            detail = (
+                f"its records {part.first_seq} to {part.last_seq} are also those of {before[1].path.name}"
+            )
             findings.damaged("overlap", detail, path=file.path, kind=file.kind)
-        if before is None or file.last_seq > before.last_seq:
-            latest[file.day] = file
+        if before is None or part.last_seq > before[0]:
+            latest[file.day] = part.last_seq, file

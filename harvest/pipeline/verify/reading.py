@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 import attrs
@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from harvest.pipeline.verify.checked_file import CheckedFile
 from harvest.storage.layout import date_text
 from harvest.storage.ledger import page_path, read_page
+from harvest.storage.sources import is_replaced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from harvest.pipeline.verify.findings import Findings
     from harvest.pipeline.verify.rows import Rows
     from harvest.storage.account import Entry
+    from harvest.storage.layout import FileName
 
 #: Receive times may go back by this much within a run: what waits for another connection keeps its own. More is a step of
 #: the clock.
@@ -49,16 +51,14 @@ class Reading:
     ) -> None:
         self.tallies: dict[str, Tally] = defaultdict(Tally)
         self._root, self._series, self._findings, self._on_bytes = root, series, findings, on_bytes
-        runs = {file.run for files in series.kinds.values() for file in files}
+        runs = {part.run for files in series.kinds.values() for file in files for part in file.parts}
         self._runs = {run: number for number, run in enumerate(sorted(runs))}
         self._pages: dict[int, dict[tuple[str, str], Entry]] = {}
         self._latest: dict[tuple[str, int], int] = {}
 
     def open(self, file: DataFile, *, levels: int | None = None) -> CheckedFile:
         """Make a file ready to be read."""
-        return CheckedFile(
-            file, self._findings, run=self._runs[file.run], levels=levels, on_done=self._take_done
-        )
+        return CheckedFile(file, self._findings, runs=self._runs, levels=levels, on_done=self._take_done)
 
     def watch_clock(self, kind: str, rows: Rows) -> None:
         """Report where receive times go back in the order of ``seq``, within a run: the clock was set."""
@@ -102,7 +102,7 @@ class Reading:
             self._warn_of_ledger(f"{relative}: the ledger does not know this file, which holds")
             return
         # How many were dropped is in no file.
-        said = msgspec.structs.replace(said, duplicates=None)
+        said = msgspec.structs.replace(said, duplicates=None, expired_ns=None)
         names = [field for field in entry.__struct_fields__ if getattr(said, field) != getattr(entry, field)]
         if names:
             self._warn_of_ledger(
@@ -133,15 +133,30 @@ class Reading:
     def report_unkept(self) -> None:
         """Report what the ledger says was stored, and no file holds; call it when all files were read."""
         there = {(file.kind, file.path.name) for files in self._series.kinds.values() for file in files}
+        compacted: dict[tuple[str, str], list[tuple[FileName, frozenset[tuple[int, int]]]]] = {}
+        for file in (file for files in self._series.kinds.values() for file in files if file.generation):
+            intervals = frozenset((part.first_seq, part.last_seq) for part in file.sources)
+            compacted.setdefault((file.kind, date_text(file.day)), []).append((file.name, intervals))
+        expired: Counter[str] = Counter()
         for path in sorted(self._page_path(0).parent.glob("date=*.jsonl")):
             for (kind, name), entry in self._read_page(path).items():
-                if (kind, name) not in there:
+                if (kind, name) in there:
+                    continue
+                if entry.expired_ns is not None:
+                    expired[entry.date] += entry.rows
+                # Between the exchange of the directories and the ledger, a crash leaves the entries of the sources.
+                elif not is_replaced(entry.name, compacted.get((kind, entry.date), ())):
                     ids = [span for source in (entry.ws, entry.rest) for span in source]
                     named = f", ids {ids[0].from_id} to {ids[-1].to_id}" if ids else ""
                     self._warn_of_ledger(
                         f"{entry.venue} {entry.symbol} {kind} {entry.date}: the ledger names {name} "
                         f"({entry.rows} rows{named}), which is not there"
                     )
+        if expired:
+            self._warn_of_ledger(
+                f"{self._series.venue} {self._series.symbol}: {sum(expired.values())} rows of {min(expired)} to "
+                f"{max(expired)} are no longer kept: they have expired"
+            )
 
     def _warn_of_ledger(self, text: str) -> None:
         if text not in self._findings.warnings:
