@@ -11,6 +11,7 @@ from harvest.metrics import Metrics
 from harvest.nurseries.auditor import Auditor
 from harvest.nurseries.backfill import Backfill
 from harvest.nurseries.bookkeeper import Bookkeeper
+from harvest.nurseries.compactor import Compactor
 from harvest.nurseries.health import Health
 from harvest.nurseries.intake import Intake
 from harvest.nurseries.journaling import Journaling
@@ -148,6 +149,7 @@ class Parts:
             symbols=lambda: capture.symbols,
             stamps=lambda symbol: feed_ages(self.metrics, symbol),
         )
+        self.compactor = Compactor(capture.output_dir, settings.compaction)
         quarantine = Quarantine(capture.output_dir, self.run_id)
         self.upkeep = Upkeep(
             directory, self.pipeline, quarantine, min_free_bytes=settings.writer.min_free_bytes

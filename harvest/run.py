@@ -12,6 +12,7 @@ root nursery
     ├── auditor            REST: once an hour, a fresh snapshot for each book to be held against
     ├── health             reads the split timestamps, warns
     ├── rotation           every 60 s, or 30 s in extreme traffic: seals the buffers
+    ├── compactor          every hour, in a child process: past hours and dates become large files
     └── display            the live table, on a terminal
 """
 
@@ -37,6 +38,8 @@ from harvest.nurseries.rest import RestClient
 from harvest.parts import Parts, look_at_stored, plan_connections
 from harvest.simulator.process import simulator_process
 from harvest.storage.bans import Bans
+from harvest.storage.files import DataDirectory
+from harvest.storage.lock import one_writer
 from harvest.venues import VENUES
 
 if TYPE_CHECKING:
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
 
     from harvest.settings import Settings
     from harvest.simulator.config import SimulatorConfig
+    from harvest.storage.lock import DirectoryLock
     from harvest.venues.protocol import ConnectionPlan
 
 log = logging.get_logger("RUN")
@@ -62,7 +66,7 @@ def run_until_done(settings: Settings, *, simulator: SimulatorConfig | None, liv
     None does on a terminal.
 
     Raises:
-        HarvestError: it could not begin (an unknown symbol, the wrong trade ids), or the simulator has ended.
+        HarvestError: it could not begin (another process writes there, an unknown symbol, the wrong trade ids), or the simulator has ended.
     """
     console = Console(stderr=True)
     shown = console if (console.is_terminal if live is None else live) else None
@@ -70,7 +74,8 @@ def run_until_done(settings: Settings, *, simulator: SimulatorConfig | None, liv
         log_format=settings.log.format, level=settings.log.level, stream=None if shown is None else _Late()
     )
     try:
-        return trio.run(_run, settings, simulator, shown)
+        with one_writer(settings.capture.output_dir, "run", warn=log.warning) as lock:
+            return trio.run(_run, settings, simulator, shown, lock)
     except BaseExceptionGroup as group:
         expected, bugs = group.split(HarvestError)
         if expected is None or bugs is not None:
@@ -93,7 +98,9 @@ class _Late:
         sys.stderr.flush()
 
 
-async def _run(settings: Settings, simulator: SimulatorConfig | None, console: Console | None) -> int:
+async def _run(
+    settings: Settings, simulator: SimulatorConfig | None, console: Console | None, lock: DirectoryLock
+) -> int:
     venue = VENUES[settings.capture.venue]
     async with AsyncExitStack() as stack:
         if simulator is None:
@@ -117,11 +124,16 @@ async def _run(settings: Settings, simulator: SimulatorConfig | None, console: C
         await stack.enter_async_context(client)
         instruments = Instruments(venue, client, settings.capture.symbols, settings.rest)
         await instruments.check_once()
+        # Nobody else writes: what is half-written was left by the dead.
+        directory = DataDirectory(settings.capture.output_dir)
+        for path in await trio.to_thread.run_sync(directory.remove_stale_temporaries):
+            log.info(f"removed {path}, which a run that was killed had left half-written")
         stored = await trio.to_thread.run_sync(look_at_stored, settings, name)
         for damage in stored.catalog.damage:
             log.warning(f"{damage.path}: {damage.why}; left as it is", path=str(damage.path))
         log_left(stored.journalled)
         parts = Parts(settings, venue, venue_name=name, client=client, stored=stored)
+        lock.name_run(parts.run_id)
         run = Run(settings, parts, client, instruments)
         has_replay = simulator is not None and bool(simulator.replay)
         plans = plan_connections(venue, settings, ws_url)
@@ -216,6 +228,7 @@ class Run:
             nursery.start_soon(parts.health.run)
             nursery.start_soon(parts.rotation.run)
             nursery.start_soon(parts.upkeep.run)
+            nursery.start_soon(parts.compactor.run)
             nursery.start_soon(self._instruments.check_until_known)
             if console is not None:
                 title = f"harvest {parts.venue_name}  run {parts.run_id}"

@@ -26,11 +26,16 @@ def ingest(
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     from harvest.pipeline.ingest import Ingest
+    from harvest.storage.lock import one_writer
 
     loaded = load_or_exit(settings, profile, {"--venue": venue, "--output-dir": str(data)})
-    job = Ingest(files, loaded.settings)
     columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with (
+        one_writer(data, "ingest", warn=lambda line: typer.echo(f"harvest: {line}", err=True)) as lock,
+        Progress(*columns, console=Console(stderr=True), transient=True) as progress,
+    ):
+        job = Ingest(files, loaded.settings)
+        lock.name_run(job.run_id)
         task = progress.add_task(f"ingesting {len(files)} files", total=job.total_bytes)
         summary = job.run(lambda done_bytes: progress.update(task, completed=done_bytes))
     summary.print(Console())

@@ -46,6 +46,10 @@ LogLevel = Annotated[
     str | None, typer.Option(metavar="LEVEL", help="debug, info (default), warning or error.")
 ]
 Hours = Annotated[str | None, typer.Option(metavar="HOURS", help="End after so many hours (default: never).")]
+KeepDays = Annotated[
+    str | None,
+    typer.Option("--keep-days", metavar="N", help="Remove dates older than this (default: never)."),
+]
 Replay = Annotated[
     list[Path] | None,
     typer.Option(metavar="FILE", help="Serve this recording instead of the random market; repeatable."),

@@ -14,6 +14,7 @@ from harvest.cli.options import (
     Fault,
     FaultFile,
     Hours,
+    KeepDays,
     LogFormat,
     LogLevel,
     OutputDir,
@@ -46,6 +47,7 @@ def run(
     depth_interval_ms: DepthInterval = None,
     connections: Connections = None,
     hours: Hours = None,
+    keep_days: KeepDays = None,
     log_format: LogFormat = None,
     log_level: LogLevel = None,
     simulate: Annotated[

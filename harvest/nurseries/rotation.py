@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter, deque
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from harvest.nurseries.writer import Writer
     from harvest.settings import RotationSettings
-    from harvest.storage.tables import Sealed, Tables
+    from harvest.storage.tables import Sealed, Table, Tables
 
 #: How often full buffers are moved to the writer, and the threshold is looked at, between two rotations.
 WAKE_S = 1.0
@@ -25,6 +26,21 @@ LATE_S = 10.0
 CALM_SHARE = 0.7
 #: at so many rotations running. (At the threshold itself, the mode would go to and fro.)
 CALM_ROTATIONS = 2
+
+
+#: A buffer of few rows waits no longer than this for more.
+LONGEST_WAIT_NS = 3_600 * 10**9
+_DAY_NS = 86_400 * 10**9
+
+
+def is_due(table: Table, now_ns: int, min_rows: int) -> bool:
+    """Tell whether a buffer is to be sealed: if it has ``min_rows``, an hour has passed since its first row, or its date is over."""
+    if not table.count:
+        return False
+    first_recv_ns = table.marks[2]
+    return (
+        table.count >= min_rows or now_ns - first_recv_ns >= LONGEST_WAIT_NS or table.day < now_ns // _DAY_NS
+    )
 
 
 class ExtremeTraffic:
@@ -93,6 +109,8 @@ class Rotation:
             rotate_s=settings.rotate_s,
             extreme_rotate_s=settings.extreme_rotate_s,
         )
+        #: Above 0 only where a journal holds what waits (the settings see to it).
+        self._min_rows = settings.min_rows_per_file
         self._tables = tables
         self._writer = writer
         self._symbols = symbols
@@ -126,10 +144,13 @@ class Rotation:
                 rotated_at = now
 
     def rotate(self) -> None:
-        """Seal every buffer and move it to the writer, now."""
+        """Seal every buffer that is due, which all are unless small ones may wait, and move it to the writer, now."""
         most = self._max_prices_rows()
         self._log_buffers()
-        self._tables.seal_all()
+        now_ns = time.time_ns()
+        for table in self._tables:
+            if is_due(table, now_ns, self._min_rows):
+                self._tables.seal(table)
         self._move()
         self._sealed_early.clear()
         if self.extreme.rotated(most):

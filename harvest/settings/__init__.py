@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harvest.settings.capture import BookSettings, CaptureSettings, TradeEvent
-from harvest.settings.keeping import JournalSettings, RotationSettings, WriterSettings
+from harvest.settings.keeping import CompactionSettings, JournalSettings, RotationSettings, WriterSettings
 from harvest.settings.layers import Loaded, Origin, load
 from harvest.settings.model import LogFormat, LogLevel, LogSettings, Settings
 from harvest.settings.network import HealthSettings, RestSettings, StreamSettings
@@ -12,6 +12,7 @@ from harvest.settings.render import EffectiveValue, describe, render_table, to_j
 __all__ = [
     "BookSettings",
     "CaptureSettings",
+    "CompactionSettings",
     "EffectiveValue",
     "HealthSettings",
     "JournalSettings",

@@ -70,6 +70,7 @@ def check(effective: Effective) -> tuple[list[Problem], list[str]]:
     """Return every problem and every warning."""
     problems = [
         *_check_order(effective),
+        *_check_journal(effective),
         *_check_venue(effective),
         *_check_symbols(effective),
         *_check_urls(effective),
@@ -94,6 +95,15 @@ def _check_order(effective: Effective) -> list[Problem]:
             remedy = f"Lower {name_setting(SETTINGS[low])} or raise {name_setting(SETTINGS[high])}."
             problems.append(Problem(effective.place(low, high), what, remedy))
     return problems
+
+
+def _check_journal(effective: Effective) -> list[Problem]:
+    """Refuse to let small buffers wait in memory alone."""
+    path = "rotation.min_rows_per_file"
+    if not (effective.is_sound(path) and effective.values[path]) or effective.values.get("journal.enabled"):
+        return []
+    what = f"{effective.explain(path)} lets rows wait in memory for up to an hour, and no journal holds them meanwhile"
+    return [Problem(effective.place(path), what, "Turn the journal on, or give 0.")]
 
 
 def _check_venue(effective: Effective) -> list[Problem]:

@@ -29,6 +29,53 @@ class RotationSettings:
         min=2,
         max=100_000_000,
     )
+    min_rows_per_file: int = setting(
+        0,
+        "HARVEST_MIN_ROWS_PER_FILE",
+        "a smaller buffer waits, for an hour or till midnight at most; needs the journal; 0: none waits",
+        unit="rows",
+        min=0,
+        max=100_000_000,
+    )
+
+
+@attrs.frozen
+class CompactionSettings:
+    """How small files become large ones, and how long they are kept."""
+
+    interval_s: float = duration(
+        3600.0,
+        "HARVEST_COMPACT_INTERVAL_SEC",
+        "between two passes over past hours and dates; 0 never compacts",
+        min=0,
+    )
+    max_rows: int = setting(
+        20_000_000,
+        "HARVEST_COMPACT_MAX_ROWS",
+        "a date with more rows of a kind and symbol gets several files",
+        unit="rows",
+        min=1,
+        max=10_000_000_000,
+    )
+    keep_days: int | None = setting(
+        None,
+        "HARVEST_KEEP_DAYS",
+        "dates that lie so many days back are removed",
+        unit="days",
+        min=1,
+        max=36_500,
+        none="all are kept",
+        flag="--keep-days",
+    )
+    keep_bytes: int | None = setting(
+        None,
+        "HARVEST_KEEP_BYTES",
+        "while the data takes more, the oldest dates are removed",
+        unit="bytes",
+        min=MIB,
+        max=1024 * 1024 * GIB,
+        none="no bound",
+    )
 
 
 @attrs.frozen

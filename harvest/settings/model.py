@@ -8,7 +8,7 @@ import attrs
 
 from harvest.settings.capture import BookSettings, CaptureSettings
 from harvest.settings.fields import setting
-from harvest.settings.keeping import JournalSettings, RotationSettings, WriterSettings
+from harvest.settings.keeping import CompactionSettings, JournalSettings, RotationSettings, WriterSettings
 from harvest.settings.network import HealthSettings, RestSettings, StreamSettings
 
 LogFormat = Literal["human", "json"]
@@ -36,6 +36,7 @@ class Settings:
     rotation: RotationSettings = attrs.field(factory=RotationSettings)
     writer: WriterSettings = attrs.field(factory=WriterSettings)
     journal: JournalSettings = attrs.field(factory=JournalSettings)
+    compaction: CompactionSettings = attrs.field(factory=CompactionSettings)
     book: BookSettings = attrs.field(factory=BookSettings)
     rest: RestSettings = attrs.field(factory=RestSettings)
     log: LogSettings = attrs.field(factory=LogSettings)

@@ -117,6 +117,19 @@ class Place:
         filesystem.fsync_directory(self.live.parent)
         filesystem.fsync_directory(self.staged)
 
+    def put_back(self) -> None:
+        """Give the live directory its name again, if a crash came while it had none (where there is no exchange).
+
+        Raises:
+            OSError: it is still away; call again.
+        """
+        filesystem = self.filesystem
+        if filesystem.is_directory(self.live) or not filesystem.is_directory(self.old):
+            return
+        # The new one was whole before the old one was moved away.
+        filesystem.rename(self.new if filesystem.is_directory(self.new) else self.old, self.live)
+        filesystem.fsync_directory(self.live.parent)
+
     def clear(self) -> None:
         """Remove what is staged, as far as the live directory has its rows; what it has not is put there.
 
@@ -144,7 +157,7 @@ class Place:
     def _clear(self, directory: Path, there: list[str]) -> None:
         filesystem = self.filesystem
         if not filesystem.is_directory(self.live):
-            # A crash between the two renames of a place that knows no exchange.
+            # Somebody removed it meanwhile. What we hold of it is not ours to drop.
             filesystem.mkdir(self.live)
             filesystem.fsync_directory(self.live.parent)
         stored = set(self._stored(self.live))
