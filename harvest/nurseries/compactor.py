@@ -11,7 +11,7 @@ import msgspec
 import trio
 
 from harvest.log import get_logger
-from harvest.storage.compaction.__main__ import Done, Job
+from harvest.storage.compaction.job import Done, Job
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harvest.nurseries.rotation import ExtremeTraffic, FeedAges, Rotation
+from harvest.nurseries.rotation import LONGEST_WAIT_NS, ExtremeTraffic, FeedAges, Rotation, is_due
 from harvest.nurseries.writer import Unwritten
 from harvest.storage.kinds import DEPTH, OFI, PRICES
 from harvest.storage.tables import Sealed, Tables
@@ -24,6 +24,7 @@ class Settings:
     rotate_s: float = 60.0
     extreme_rotate_s: float = 30.0
     extreme_threshold_rows: int = 100
+    min_rows_per_file: int = 0
 
 
 class Taker:
@@ -394,3 +395,19 @@ async def test_a_loop_that_stood_still_rotates_once_not_many_times(
             await trio.testing.wait_all_tasks_blocked()
             assert len(bench.events(logs, "ROTATE")) == 2
             nursery.cancel_scope.cancel()
+
+
+def test_a_small_buffer_waits_until_it_is_large_enough_an_hour_old_or_its_date_is_over() -> None:
+    tables = Tables(max_rows=10**9)
+    table = tables.table(PRICES, "BTCUSDT", DAY)
+    now_ns = MIDNIGHT_US * 1000 + 7
+    assert not is_due(table, now_ns, 0)
+    for number in range(3):
+        table.mark(number + 1, now_ns + number, 0)
+        table.rows += PRICES.packer.pack(MIDNIGHT_US, MIDNIGHT_US, number, 1.0, 1.0, 0, 255)
+        table.count += 1
+    assert is_due(table, now_ns, 0)
+    assert is_due(table, now_ns, 3)
+    assert not is_due(table, now_ns + LONGEST_WAIT_NS - 1, 4)
+    assert is_due(table, now_ns + LONGEST_WAIT_NS, 4)
+    assert is_due(table, (DAY + 1) * 86_400 * 10**9, 4)

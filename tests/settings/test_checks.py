@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     ("environ", "problem"),
     [
         (
+            {"HARVEST_MIN_ROWS_PER_FILE": "5000", "HARVEST_JOURNAL": "false"},
+            "$HARVEST_MIN_ROWS_PER_FILE: rotation.min_rows_per_file (5_000 rows, $HARVEST_MIN_ROWS_PER_FILE) lets rows wait "
+            "in memory for up to an hour, and no journal holds them meanwhile. Turn the journal on, or give 0.",
+        ),
+        (
             {"STREAM_IDLE_SEC": "150"},
             "$STREAM_IDLE_SEC: streams.idle_s (150 s, $STREAM_IDLE_SEC) is not below health.trade_timeout_s "
             "(150 s, default): health would warn before the stream is connected anew. "

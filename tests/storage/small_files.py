@@ -33,16 +33,16 @@ def publish(root: Path, sealed: Sealed, run: str = RUNS[0]) -> Path:
 
 
 def small_files(root: Path, count: int = 6, *, rows: int = 5, day: int = DAY) -> Path:
-    """Publish ``count`` files of trades, the later half of them of a second run; returns their directory."""
+    """Publish ``count`` files of trades of one run; returns their directory."""
     for number in range(count):
         sealed = sealed_trades(rows, day=day, first_seq=1 + number * 10, first_id=100 + number * rows)
-        path = publish(root, sealed, RUNS[number >= count / 2])
+        path = publish(root, sealed)
     return path.parent
 
 
 def every_kind(root: Path) -> None:
-    """Publish two files of every kind, of two runs."""
-    for run, shift in ((RUNS[0], 0), (RUNS[1], 100)):
+    """Publish two files of every kind."""
+    for shift in (0, 100):
         for sealed in one_of_each():
             for place in range(1, len(sealed.marks), 4):
                 sealed.marks[place] += shift
@@ -50,7 +50,7 @@ def every_kind(root: Path) -> None:
                 sealed.kind, sealed.symbol, sealed.day, sealed.count, sealed.first_seq + shift,
                 sealed.last_seq + shift, sealed.rows, sealed.marks, sealed.bids, sealed.asks,
             )  # fmt: skip
-            publish(root, moved, run)
+            publish(root, moved)
 
 
 def stored(directory: Path) -> pa.Table:

@@ -132,7 +132,11 @@ class Reading:
 
     def report_unkept(self) -> None:
         """Report what the ledger says was stored, and no file holds; call it when all files were read."""
-        there = {(file.kind, file.path.name) for files in self._series.kinds.values() for file in files}
+        there = {
+            (file.kind, date_text(file.day), file.path.name)
+            for files in self._series.kinds.values()
+            for file in files
+        }
         compacted: dict[tuple[str, str], list[tuple[FileName, frozenset[tuple[int, int]]]]] = {}
         for file in (file for files in self._series.kinds.values() for file in files if file.generation):
             intervals = frozenset((part.first_seq, part.last_seq) for part in file.sources)
@@ -140,7 +144,7 @@ class Reading:
         expired: Counter[str] = Counter()
         for path in sorted(self._page_path(0).parent.glob("date=*.jsonl")):
             for (kind, name), entry in self._read_page(path).items():
-                if (kind, name) in there:
+                if (kind, entry.date, name) in there:
                     continue
                 if entry.expired_ns is not None:
                     expired[entry.date] += entry.rows

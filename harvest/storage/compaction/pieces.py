@@ -80,13 +80,17 @@ def look_at(path: Path, name: FileName, expected: Mapping[str, str]) -> Piece:
 
 
 def groups(pieces: Iterable[Piece], max_rows: int) -> list[list[Piece]]:
-    """Tell which files are to become one, in the order of their records: as many as have ``max_rows`` together.
+    """Tell which files of a run are to become one, in the order of their records: as many as have ``max_rows`` together.
+
+    Files of different runs stay apart: a book begins anew with each, and a file's name goes on saying who wrote its rows.
 
     What was compacted already comes out as it is: two groups that follow each other never fit into one.
     """
     found: list[list[Piece]] = []
     rows = 0
-    for piece in sorted(pieces, key=lambda piece: (piece.name.first_seq, piece.name.last_seq)):
+    for piece in sorted(
+        pieces, key=lambda piece: (piece.name.run, piece.name.first_seq, piece.name.last_seq)
+    ):
         last = found[-1][-1] if found else None
         fits = last is not None and rows + piece.rows <= max_rows and _alike(last, piece)
         if fits:
@@ -100,11 +104,11 @@ def groups(pieces: Iterable[Piece], max_rows: int) -> list[list[Piece]]:
 
 def _alike(one: Piece, other: Piece) -> bool:
     same_ids = one.facts.get("trade_ids") == other.facts.get("trade_ids")
-    return same_ids and one.kind.schema.equals(other.kind.schema)
+    return one.name.run == other.name.run and same_ids and one.kind.schema.equals(other.kind.schema)
 
 
 def combined(group: Sequence[Piece], generation: int) -> tuple[str, dict[str, str]]:
-    """Return the name and the metadata of the file that a group becomes: of the run that its first rows are of."""
+    """Return the name and the metadata of the file that a group becomes."""
     facts = {
         key: value
         for key, value in group[0].facts.items()
