@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     [
         (
             {"HARVEST_MIN_ROWS_PER_FILE": "5000", "HARVEST_JOURNAL": "false"},
-            "$HARVEST_MIN_ROWS_PER_FILE: rotation.min_rows_per_file (5_000 rows, $HARVEST_MIN_ROWS_PER_FILE) lets rows wait "
+            "$HARVEST_MIN_ROWS_PER_FILE: rotation.min_rows_per_file (5000 rows, $HARVEST_MIN_ROWS_PER_FILE) lets rows wait "
             "in memory for up to an hour, and no journal holds them meanwhile. Turn the journal on, or give 0.",
         ),
         (
@@ -177,6 +177,7 @@ def test_what_cannot_be_run_with_is_one_problem(asker: Asker, environ: dict[str,
 @pytest.mark.parametrize(
     "environ",
     [
+        {"HARVEST_MIN_ROWS_PER_FILE": "5000"},
         {"STREAM_IDLE_SEC": "149.9"},
         {"HEALTH_CHECK_INTERVAL": "149"},
         {"EXTREME_ROTATE_SEC": "59.9"},

@@ -48,6 +48,7 @@ def test_the_flags_are_those_of_the_command_line() -> None:
         "--symbols",
         "--output-dir",
         "--hours",
+        "--keep-days",
         "--trade-event",
         "--depth-interval-ms",
         "--connections",
