@@ -27,7 +27,10 @@ _OCTAVES: Final = tuple((1 << power, 0.12 * 2.0 ** ((power - 26) / 2)) for power
 #: Levels become sparse with their distance from the touch: every cell up to 120, every 10th to 1000, …
 _RINGS: Final = ((1, 0, 120), (10, 120, 1000), (100, 1000, 10_000))
 _PERIODS: Final = np.array([20, 80, 320, 1280], dtype=np.int64)
-_KEPT: Final = 64
+#: A book is compared with the one before; REST may ask for one that is a step ahead of the streams.
+_BOOKS_KEPT: Final = 4
+#: Streams of several intervals share the changes of the beats: those of the longest, a second, and a few more.
+_CHANGES_KEPT: Final = 24
 _FIRST_ID: Final = {True: 9_000_000_000_000, False: 80_000_000_000}
 _IDS_A_STEP: Final = {True: 1700, False: 64}
 
@@ -130,7 +133,7 @@ class RandomBook:
             bid, ask = self._touch_cells(beat)
             known = self._side(bid, -1, beat), self._side(ask, 1, beat)
             self._books[beat] = known
-            if len(self._books) > _KEPT:
+            if len(self._books) > _BOOKS_KEPT:
                 self._books.popitem(last=False)
         return known
 
@@ -140,7 +143,7 @@ class RandomBook:
             before, now = self._levels(beat - 1), self._levels(beat)
             known = _difference(before[0], now[0]), _difference(before[1], now[1])
             self._changes[beat] = known
-            if len(self._changes) > _KEPT:
+            if len(self._changes) > _CHANGES_KEPT:
                 self._changes.popitem(last=False)
         return known
 

@@ -31,7 +31,8 @@ _OCTAVES: Final = tuple((period, 0.06 * period) for period in (4, 16, 64, 256, 1
 _FILLS: Final = 2
 _ODD_ONE_IN: Final = 400
 _ODD_TYPES: Final = ("INSURANCE_FUND", "ADL", "NA")
-_KEPT: Final = 64
+#: The streams read the present block and the one before; REST makes older ones when it is asked for them.
+_BLOCKS_KEPT: Final = 4
 
 
 @attrs.frozen
@@ -91,7 +92,7 @@ class RandomTrades:
         if known is None:
             known = self._make(block)
             self._blocks[block] = known
-            if len(self._blocks) > _KEPT:
+            if len(self._blocks) > _BLOCKS_KEPT:
                 self._blocks.popitem(last=False)
         return known
 
