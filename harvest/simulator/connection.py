@@ -272,7 +272,8 @@ class Connection:
             text, self._text = self._text, ""
             self.send_frame(text_frame(answer(text, self)), None, None)
         elif isinstance(event, Ping):
-            if now >= self._state.standing.no_pong_until:
+            # A ping that crosses our close frame on its way is left unanswered: nothing may follow a close.
+            if now >= self._state.standing.no_pong_until and not self._closing:
                 self.send_frame(self._protocol.send(event.response()), None, None)
         elif isinstance(event, Pong) and bytes(event.payload) in self._pings:
             self._pings.clear()

@@ -367,6 +367,25 @@ async def test_a_connection_lives_so_long_and_no_longer(
         assert trio.current_time() - start == pytest.approx(86_400, abs=2)
 
 
+async def test_a_ping_that_crosses_the_close_on_its_way_harms_nobody(
+    venue: Callable[..., Any], autojump_clock: MockClock
+) -> None:
+    async with venue(connection_life_s=10.0) as running:
+        stream = running.stream()
+        await stream.send_all(HANDSHAKE % b"/market/ws")
+        # The close is sent, and not answered yet, when the client's ping comes.
+        await trio.sleep(10.5)
+        await stream.send_all(b"\x89\x83\0\0\0\0abc")
+        received = b""
+        while data := await stream.receive_some():
+            received += data
+        frames = received.partition(b"\r\n\r\n")[2]
+        assert frames.endswith(b"disconnected")
+        assert b"abc" not in frames
+        # The venue lives on, and has forgotten the connection.
+        assert (await running.get("/simulator/status"))[1]["connections"] == []
+
+
 @pytest.mark.parametrize(
     ("path", "status"), [("/nowhere", 404), ("/public/nowhere", 404), ("/public/ws/a@trade/b@trade", 400)]
 )
