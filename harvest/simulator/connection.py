@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 _SEND_BYTES: Final = 256 * 1024
 _CLOSE_S: Final = 1.0
 _REQUEST_CHARS: Final = 256 * 1024
-_FRAGMENTED_PING_EVERY: Final = 40
+#: Between fragments, pings come at most so often: a client must answer each, and may not say much in a second.
+_FRAGMENTED_PING_S: Final = 1.0
 
 
 def reset_on_close(stream: trio.abc.Stream) -> None:
@@ -84,7 +85,7 @@ class Connection:
         self._incoming: deque[float] = deque()
         self._pings: dict[bytes, None] = {}
         self._last_pong = self.opened_at
-        self._fragmented = 0
+        self._next_fragmented_ping = self.opened_at
 
     @property
     def stream_names(self) -> list[str]:
@@ -145,9 +146,12 @@ class Connection:
         message = Outgoing(name, text, stream_id)
         for one in self.tampering.apply(key, message) if self.tampering else (message,):
             payload = self._wrapped(one.name, one.text)
-            if trio.current_time() < self._state.standing.fragment_until and len(payload) > 2:
-                self._fragmented += 1
-                frame = fragmented_text(payload, ping_between=self._fragmented % _FRAGMENTED_PING_EVERY == 0)
+            now = trio.current_time()
+            if now < self._state.standing.fragment_until and len(payload) > 2:
+                ping_between = now >= self._next_fragmented_ping
+                if ping_between:
+                    self._next_fragmented_ping = now + _FRAGMENTED_PING_S
+                frame = fragmented_text(payload, ping_between=ping_between)
             else:
                 frame = text_frame(payload)
             real = one.stream_id is not None or one is message
