@@ -62,6 +62,9 @@ class Metrics:
 
     feeds: dict[tuple[Feed, str], FeedStats] = attrs.Factory(dict)
     connections: dict[str, ConnectionStats] = attrs.Factory(dict)
+    #: Monotonic clock of the last block in which a session brought a symbol, by session and symbol: what another one brings of
+    #: the same streams says nothing about this one. Ended sessions are left out.
+    heard: dict[str, dict[str, int]] = attrs.Factory(dict)
     #: Rows by kind and symbol, as packed into buffers.
     rows: Counter[tuple[str, str]] = attrs.Factory(Counter)
     malformed: int = 0

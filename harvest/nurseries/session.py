@@ -174,6 +174,7 @@ class Session:
                     idle_s=self._settings.idle_s,
                     prober=self._around.prober,
                     metrics=self._around.metrics,
+                    name=self._name,
                     log=self._log,
                 )
                 nursery.start_soon(silence.watch, connection)

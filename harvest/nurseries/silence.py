@@ -29,6 +29,8 @@ ANSWER_WITHIN = 0.15
 LOOKS = 40
 #: and so many are asked about at once: five hundred quiet symbols must not use up the weight of the address.
 ASKED_AT_ONCE = 3
+#: Two clocks that are read one after the other differ by less.
+ROUNDING_S = 0.01
 
 
 class Watched(Protocol):
@@ -50,7 +52,10 @@ class Watched(Protocol):
 
 
 class Silence:
-    """The silence of the symbols of one session."""
+    """The silence of the symbols of one session, called ``name`` in the records.
+
+    Where other sessions carry the same streams, what they bring proves this one dead; the venue need not be asked then.
+    """
 
     def __init__(
         self,
@@ -60,6 +65,7 @@ class Silence:
         idle_s: float,
         prober: Prober,
         metrics: Metrics,
+        name: str,
         log: BoundLogger,
     ) -> None:
         self._plan = plan
@@ -67,6 +73,8 @@ class Silence:
         self._idle_s = idle_s
         self._prober = prober
         self._stats = {symbol: metrics.feed(plan.feed, symbol) for symbol in plan.symbols}
+        self._metrics = metrics
+        self._name = name
         self._streams = dict(zip(plan.symbols, plan.streams, strict=True))
         self._log = log
         self._begun = trio.current_time()
@@ -75,6 +83,8 @@ class Silence:
         self._asked_at: dict[str, float] = {}
         #: Symbols subscribed anew: the newest id that the venue had then, and when that was.
         self._resubscribed: dict[str, tuple[int, float]] = {}
+        #: Symbols that another session had brought since this one at the last look. What has just come there may be on its way.
+        self._behind: frozenset[str] = frozenset()
         self._next_request_id = len(plan.requests) + 1
 
     async def watch(self, connection: Connection) -> None:
@@ -82,31 +92,48 @@ class Silence:
         try:
             while True:
                 await trio.sleep(self._idle_s / LOOKS)
+                before, self._behind = self._behind, self._find_behind()
                 silent = self._silent_symbols()
                 if not silent:
                     continue
-                if self._session.silent_for_s() >= ASK_AFTER * self._idle_s:
+                if self._session.silent_for_s() < ASK_AFTER * self._idle_s:
+                    await self._judge_some(connection, silent, self._behind & before)
+                elif not self._behind:
                     await self._judge_all(connection, silent)
-                else:
-                    await self._judge_some(connection, silent)
+                # Else others bring what this one does not: its deadline needs no answer from the venue, and gets no delay.
         except ConnectionLostError as error:
             # ``Connection.run`` raises the same loss where it is handled.
             self._log.debug(f"lost while subscribing anew: {error}")
 
     def _silent_symbols(self) -> list[str]:
         """Return the symbols to ask about: those not asked for longest first, of these those that moved last."""
-        now, now_ns = trio.current_time(), self._prober.clock_ns()
+        now = trio.current_time()
         silent = []
-        for symbol, stats in self._stats.items():
-            moved_at = self._begun
-            if stats.last_mono_ns is not None:
-                moved_at = max(moved_at, now - (now_ns - stats.last_mono_ns) / 1e9)
+        for symbol in self._stats:
+            moved_at = self._moved_at(symbol)
             if symbol in self._resubscribed and moved_at > self._resubscribed[symbol][1]:
                 del self._resubscribed[symbol]
                 self._settled_until.pop(symbol, None)
             if now >= max(moved_at + ASK_AFTER * self._idle_s, self._settled_until.get(symbol, 0.0)):
                 silent.append((self._asked_at.get(symbol, 0.0), -moved_at, symbol))
         return [symbol for _, _, symbol in sorted(silent)]
+
+    def _moved_at(self, symbol: str) -> float:
+        """Return when this session last brought a symbol, by Trio's clock; at the earliest when it began."""
+        heard_ns = self._metrics.heard.get(self._name, {}).get(symbol)
+        return self._begun if heard_ns is None else max(self._begun, self._on_our_clock(heard_ns))
+
+    def _find_behind(self) -> frozenset[str]:
+        """Return the symbols that another session has brought since this one did, or since they were subscribed anew."""
+        behind = []
+        for symbol, stats in self._stats.items():
+            since = max(self._moved_at(symbol), self._resubscribed.get(symbol, (0, 0.0))[1])
+            if stats.last_mono_ns is not None and self._on_our_clock(stats.last_mono_ns) > since + ROUNDING_S:
+                behind.append(symbol)
+        return frozenset(behind)
+
+    def _on_our_clock(self, mono_ns: int) -> float:
+        return trio.current_time() - (self._prober.clock_ns() - mono_ns) / 1e9
 
     async def _judge_all(self, connection: Connection, silent: list[str]) -> None:
         """Nothing comes at all: quiet if the venue has nothing new for any symbol asked about, else dead."""
@@ -124,10 +151,12 @@ class Silence:
         self._log.warning(f"silent for {self._session.silent_for_s():.1f}s and {why}: subscribing anew")
         await self._subscribe_anew(connection, dict.fromkeys(self._plan.symbols, 0) | self._newest(verdicts))
 
-    async def _judge_some(self, connection: Connection, silent: list[str]) -> None:
+    async def _judge_some(self, connection: Connection, silent: list[str], behind: frozenset[str]) -> None:
         """Others flow: subscribe anew to what is dead; where that has not helped, give the connection up."""
-        verdicts = await self._ask(silent[:ASKED_AT_ONCE])
-        dead = {symbol: a.newest_id for symbol, a in verdicts.items() if a.verdict is Verdict.DEAD}
+        dead = {symbol: 0 for symbol in silent if symbol in behind}
+        if not dead:
+            verdicts = await self._ask(silent[:ASKED_AT_ONCE])
+            dead = {symbol: a.newest_id for symbol, a in verdicts.items() if a.verdict is Verdict.DEAD}
         if not dead:
             return
         names = ", ".join(dead)

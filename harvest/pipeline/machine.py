@@ -104,6 +104,7 @@ class Pipeline:
             self._count_living(record, +1)
         elif isinstance(record, Closed):
             self._count_living(record, -1)
+            self.metrics.heard.pop(record.connection, None)
             if record.reason != "handover":
                 self._interrupt(record)
         elif isinstance(record, Overload):
@@ -158,6 +159,7 @@ class Pipeline:
     def _take_frames(self, record: Frames) -> int:
         decode, trades, books = self.venue.decode, self._trades, self._books
         seq, recv_ns, mono_ns = record.seq, record.recv_ns, record.mono_ns
+        heard = self.metrics.heard.setdefault(record.connection, {})
         data_messages = 0
         for frame in record.frames:
             try:
@@ -174,11 +176,13 @@ class Pipeline:
                     self.metrics.other_events[f"{message.id_space} trade"] += 1
                     continue
                 data_messages += 1
+                heard[message.symbol] = mono_ns
                 trade_series.take(message, seq, recv_ns, mono_ns)
             elif message.shape == DIFF:
                 book_series = books.get(message.symbol) or self._add_book(message.symbol)
                 if book_series is not None:
                     data_messages += 1
+                    heard[message.symbol] = mono_ns
                     book_series.take(message, seq, recv_ns, mono_ns)
             else:
                 self._take_control(message)

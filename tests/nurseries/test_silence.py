@@ -85,22 +85,30 @@ class Bench:
             idle_s=IDLE_S,
             prober=prober,
             metrics=self.metrics,
+            name="trade-1",
             log=structlog.get_logger(),
         )
 
     def deliver(self, symbol: str) -> None:
         """Let one message of a symbol arrive now."""
-        self.metrics.feed(self.feed, symbol).last_mono_ns = Prober.clock_ns()
+        self.deliver_elsewhere(symbol)
+        self.metrics.heard.setdefault("trade-1", {})[symbol] = Prober.clock_ns()
         self.session.data_at = trio.current_time()
 
-    async def run(self, seconds: float, *flowing: str) -> None:
-        """Watch for so long, while the ``flowing`` symbols deliver every second."""
+    def deliver_elsewhere(self, symbol: str) -> None:
+        """Let one message of a symbol arrive now, over another connection."""
+        self.metrics.feed(self.feed, symbol).last_mono_ns = Prober.clock_ns()
+
+    async def run(self, seconds: float, *flowing: str, elsewhere: tuple[str, ...] = ()) -> None:
+        """Watch for so long, while the ``flowing`` symbols deliver every second, and others do over another connection."""
         with trio.move_on_after(seconds):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.silence.watch, self.connection)
                 while True:
                     for symbol in flowing:
                         self.deliver(symbol)
+                    for symbol in elsewhere:
+                        self.deliver_elsewhere(symbol)
                     await trio.sleep(1)
 
 
@@ -204,3 +212,45 @@ async def test_many_quiet_symbols_do_not_use_up_the_weight(autojump_clock):
     # Three every fortieth of the idle time.
     assert len(times) <= ASKED_AT_ONCE * 40 * 3
     assert {symbol for _, symbol, _ in bench.prober.asked} == set(symbols)
+
+
+async def test_a_dead_connection_is_not_kept_for_a_quiet_symbol_while_another_one_brings_the_rest(
+    autojump_clock,
+):
+    # B has nothing new, but A has, and comes over the other connection alone.
+    bench = Bench(["A", "B"], Prober())
+    await bench.run(IDLE_S, elsewhere=("A",))
+    assert bench.session.stays == []
+    assert bench.prober.asked == []
+
+
+async def test_a_symbol_that_only_another_connection_brings_is_dead_here_whatever_the_venue_says(
+    autojump_clock,
+):
+    bench = Bench(["A", "B", "C"], Prober())
+    await bench.run(104, "A", "C", elsewhere=("B",))
+    assert [streams for _, _, streams in bench.connection.sent] == [["b@aggTrade"]] * 2
+    assert bench.connection.sent[0][0] == pytest.approx(80, abs=6)
+    # Nothing of it came here in the rest of the idle time either.
+    assert bench.session.gave_up_at == pytest.approx(102, abs=3)
+
+
+async def test_a_message_that_has_just_come_over_another_connection_is_waited_for(autojump_clock):
+    bench = Bench(["A", "B"], Prober())
+    with trio.move_on_after(150):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(bench.run, 150, "A")
+            # At 80 s it is looked, just between the two.
+            await trio.sleep(79.9)
+            bench.deliver_elsewhere("B")
+            await trio.sleep(0.2)
+            bench.deliver("B")
+    assert bench.connection.sent == []
+    assert bench.session.gave_up_at is None
+
+
+async def test_two_connections_that_both_flow_are_left_alone(autojump_clock):
+    bench = Bench(["A", "B"], Prober())
+    await bench.run(500, "A", "B", elsewhere=("A", "B"))
+    assert bench.connection.sent == []
+    assert bench.prober.asked == []
