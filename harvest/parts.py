@@ -20,6 +20,7 @@ from harvest.nurseries.missing_trades import MissingTrades
 from harvest.nurseries.probe import Prober
 from harvest.nurseries.rotation import Rotation
 from harvest.nurseries.status import FEEDS, Status, feed_ages
+from harvest.nurseries.stream import LINGER_S
 from harvest.nurseries.upkeep import Upkeep
 from harvest.nurseries.writer import Writer
 from harvest.pipeline.machine import Pipeline
@@ -43,8 +44,16 @@ if TYPE_CHECKING:
     from harvest.storage.journal import SegmentFile
     from harvest.venues.protocol import ConnectionPlan, Venue
 
-#: Update intervals that another connection has to fill a gap.
+#: Update intervals that another connection has to fill a gap, at least.
 PATIENCE_INTERVALS = 2
+
+
+def gap_patience_s(depth_interval_ms: int) -> float:
+    """Return how long another connection has to fill a gap before it is one.
+
+    At a hand-over the new connection may be ahead of what the old one has yet to be read: as long as that lingers, it counts.
+    """
+    return max(PATIENCE_INTERVALS * max(depth_interval_ms, 100) / 1000, LINGER_S)
 
 
 def plan_connections(venue: Venue, settings: Settings, ws_url: str) -> dict[Feed, list[ConnectionPlan]]:
@@ -108,7 +117,7 @@ class Parts:
         self._started_s = time.monotonic()
         self.metrics = Metrics()
         self.lag = LagSensor()
-        patience_s = PATIENCE_INTERVALS * max(capture.depth_interval_ms, 100) / 1000
+        patience_s = gap_patience_s(capture.depth_interval_ms)
         self.pipeline = Pipeline(
             venue,
             metrics=self.metrics,

@@ -271,7 +271,11 @@ class BookSeries:
         stats.gaps += 1
         if self._rule == "spot":
             stats.missing_ids += to_id - from_id - 1
-        found = StreamBreak(self.symbol, "orderbook", reason, from_id, to_id, stats.last_recv_ns, recv_ns)
+        from_ns = stats.last_recv_ns
+        if from_ns is not None:
+            # A diff that was held came before those that another connection brought meanwhile.
+            from_ns = min(from_ns, recv_ns)
+        found = StreamBreak(self.symbol, "orderbook", reason, from_id, to_id, from_ns, recv_ns)
         self._breaks.add(found, seq)
         self._pending.clear()
         self._awaits_bridge = False

@@ -97,6 +97,23 @@ def test_a_diff_that_waited_in_vain_is_stored_with_its_gap():
     assert harness.column("depth", "last_update_id") == [10, 30, 40]
 
 
+def test_a_gap_beyond_which_a_diff_waited_ends_when_that_came_and_does_not_begin_later():
+    harness = Harness()
+    two_sockets(harness, "orderbook")
+    diffs = chain(6)
+    harness.frames(diffs[0])
+    # The new socket is ahead; the old one's backlog comes later, and lacks two.
+    harness.frames(diffs[5])
+    ahead_ns = harness.recv_ns
+    wait(harness, 50)
+    harness.each(diffs[1:3])
+    wait(harness, PATIENCE_MS + 1)
+    harness.frames(diffs[5])
+    (found,) = harness.rows("breaks")
+    assert (found["from_id"], found["to_id"]) == (30, 50)
+    assert found["from_ns"] == found["to_ns"] == ahead_ns
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.randoms(use_true_random=False), st.integers(1, 40))
 def test_of_two_sockets_that_lose_and_delay_only_what_both_lost_is_missing(chaos: random.Random, count: int):
