@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -15,10 +16,14 @@ LONGEST_NS = 4 * 86_400 * 10**9
 
 
 class Bans:
-    """The bans of REST hosts, in ``<root>/_bans.json``: when each is over, in UTC nanoseconds."""
+    """The bans of REST hosts, in ``<root>/_bans.json``: when each is over, in UTC nanoseconds.
+
+    Several threads may call it: requests that were under way together are refused together.
+    """
 
     def __init__(self, root: Path) -> None:
         self._path = root / "_bans.json"
+        self._writing = threading.Lock()
 
     def remember(self, host: str, until_ns: int) -> None:
         """Remember that ``host`` is not to be asked before ``until_ns``; it blocks on the disk.
@@ -26,6 +31,10 @@ class Bans:
         Raises:
             OSError: it could not be written.
         """
+        with self._writing:
+            self._remember(host, until_ns)
+
+    def _remember(self, host: str, until_ns: int) -> None:
         now_ns = time.time_ns()
         believed = range(now_ns, now_ns + LONGEST_NS)
         bans = {known: until for known, until in self._read().items() if until in believed}
