@@ -82,7 +82,7 @@ class Plan:
     @property
     def life_s(self) -> float:
         """Return the age at which the venue ends a connection."""
-        return min(30.0, max(10.0, self.wall_s / 4))
+        return min(30.0, max(14.0, self.wall_s / 4))
 
     @property
     def idle_s(self) -> float:
@@ -99,7 +99,7 @@ class Plan:
             "WSS_PING_INTERVAL": "2",
             "HARVEST_PING_TIMEOUT_SEC": "3",
             # A busy machine must have the time for it; a real venue leaves an hour.
-            "HARVEST_HANDOVER_SEC": f"{self.life_s * 0.75}",
+            "HARVEST_HANDOVER_SEC": f"{self.life_s - 7.0}",
             "PARQUET_ROTATE_SEC": "6",
             "EXTREME_ROTATE_SEC": "3",
             # A minute of the venue has a part of the weight that a real one has.
