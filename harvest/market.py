@@ -7,13 +7,18 @@ else.
 
 from __future__ import annotations
 
-from typing import ClassVar, Final, Literal, Protocol
+from typing import ClassVar, Final, Literal, Protocol, get_args
 
 import msgspec
 
 Side = Literal["buy", "sell"]
-Feed = Literal["trade", "orderbook"]
-"""The two kinds of streams, whose connections and health are kept apart."""
+Channel = Literal["bbo", "mark", "liquidations", "open_interest", "partial_depth"]
+"""What may be recorded besides trades and order books; each is a kind of rows of the same name."""
+
+Feed = Literal["trade", "orderbook"] | Channel
+"""The kinds of streams, whose connections and health are kept apart."""
+
+CHANNELS: Final[tuple[Channel, ...]] = get_args(Channel)
 
 IdSpace = Literal["aggregate", "raw"]
 """Aggregate and raw trade ids are different id spaces, that never meet in one series."""
@@ -22,6 +27,7 @@ IdSpace = Literal["aggregate", "raw"]
 TRADE: Final = 0
 DIFF: Final = 1
 CONTROL: Final = 2
+CHANNEL: Final = 3
 
 #: The time of an event that the venue did not say.
 UNKNOWN_TIME: Final = -1
@@ -94,11 +100,86 @@ class BookSnapshot(msgspec.Struct):
     trade_time: int | None = None
 
 
+class ChannelMessage(Protocol):
+    """One message of a channel, as a decoder gives it; ``feed`` says which, and so what else it has.
+
+    ``name`` is the venue's own for it. ``event_time`` is None where the venue says none; times are as those of a ``Trade``.
+    """
+
+    shape: ClassVar[Literal[3]]
+    feed: ClassVar[Channel]
+    name: ClassVar[str]
+    symbol: str
+    event_time: int | None
+
+
+class BestQuote(ChannelMessage, Protocol):
+    """The best bid and ask after the update ``update_id`` of the book."""
+
+    update_id: int
+    trade_time: int | None
+    bid_px: float
+    bid_qty: float
+    ask_px: float
+    ask_qty: float
+
+
+class PartialBook(ChannelMessage, Protocol):
+    """The best levels of a book, best first, after the update ``update_id``."""
+
+    update_id: int
+    trade_time: int | None
+    bids: list[Level]
+    asks: list[Level]
+
+
+class Mark(ChannelMessage, Protocol):
+    """Mark price, index price and funding of a contract; the last two None for one that pays no funding.
+
+    ``average_price`` is None where the venue does not say it.
+    """
+
+    mark_price: float
+    index_price: float
+    settle_price: float
+    average_price: float | None
+    funding_rate: float | None
+    next_funding_time: int | None
+
+
+class LiquidationOrder(Protocol):
+    """An order by which the venue closed a position, equal to another one if all of it is; ``side`` is ``BUY`` or ``SELL``."""
+
+    trade_time: int
+    side: str
+    order_type: str
+    time_in_force: str
+    status: str
+    price: float
+    average_price: float
+    qty: float
+    last_qty: float
+    filled_qty: float
+
+
+class Liquidation(ChannelMessage, Protocol):
+    """A liquidation. It has no id."""
+
+    order: LiquidationOrder
+
+
+class OpenInterest(ChannelMessage, Protocol):
+    """Contracts that are open, in the base currency."""
+
+    open_interest: float
+
+
 class StreamBreak(msgspec.Struct, frozen=True):
     """A known interval without coverage.
 
     ``from_id`` and ``to_id`` mean, for trades: both missing, both inclusive; for depth on spot: both
-    exclusive; for depth on USD-M: the last stored ``u``, and the ``pu`` that did not match. None where unknown.
+    exclusive; for depth on USD-M: the last stored ``u``, and the ``pu`` that did not match. None where unknown, and for
+    channels, whose messages do not tell what came before.
     ``from_ns`` and ``to_ns`` are our receive times, UTC nanoseconds, around it.
     """
 

@@ -17,6 +17,7 @@ from harvest.nurseries.intake import Intake
 from harvest.nurseries.journaling import Journaling
 from harvest.nurseries.lag import LagSensor
 from harvest.nurseries.missing_trades import MissingTrades
+from harvest.nurseries.polling import OpenInterestPoll
 from harvest.nurseries.probe import Prober
 from harvest.nurseries.rotation import Rotation
 from harvest.nurseries.status import FEEDS, Status, feed_ages
@@ -57,13 +58,18 @@ def gap_patience_s(depth_interval_ms: int) -> float:
 
 
 def plan_connections(venue: Venue, settings: Settings, ws_url: str) -> dict[Feed, list[ConnectionPlan]]:
-    """Plan the connections of each feed, at ``ws_url`` and below."""
-    capture = settings.capture
-    options = StreamOptions(capture.trade_event, capture.depth_interval_ms)
+    """Plan the connections of each feed that streams, at ``ws_url`` and below."""
+    capture, channels = settings.capture, settings.channels
+    options = StreamOptions(
+        capture.trade_event,
+        capture.depth_interval_ms,
+        channels.partial_levels,
+        channels.partial_interval_ms,
+    )
     max_streams = min(settings.streams.max_streams or venue.max_streams, venue.max_streams)
     return {
         feed: venue.connections(feed, capture.symbols, options, ws_url=ws_url, max_streams=max_streams)
-        for feed in FEEDS
+        for feed in (*FEEDS, *(one for one in channels.record or () if one != "open_interest"))
     }
 
 
@@ -128,6 +134,7 @@ class Parts:
             symbols=capture.symbols,
             id_space=id_space,
             patience_s=patience_s,
+            channels=settings.channels.record or (),
         )
         self.journaling: Journaling | None = None
         if settings.journal.enabled:
@@ -139,6 +146,7 @@ class Parts:
                 "levels": settings.book.levels,
                 "max_pending_diffs": settings.book.max_pending_diffs,
                 "patience_s": patience_s,
+                "channels": settings.channels.record or (),
             }
             journal = Journal(
                 capture.output_dir, venue=venue_name, run=self.run_id, facts=facts, settings=settings.journal
@@ -206,6 +214,18 @@ class Parts:
             book=settings.book,
         )
         self.prober = Prober(venue, client, self.pipeline, capture.trade_event)
+        #: None where it is not recorded.
+        self.open_interest = (
+            OpenInterestPoll(
+                venue,
+                client,
+                capture.symbols,
+                interval_s=settings.channels.open_interest_s,
+                intake=self.intake,
+            )
+            if "open_interest" in (settings.channels.record or ())
+            else None
+        )
         for symbol, last_id in stored.last_trade_ids.items():
             self.pipeline.resume_trades(symbol, last_id)
         self.health = Health(self.metrics, settings.health)

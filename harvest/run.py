@@ -7,6 +7,8 @@ root nursery
 └── capture nursery
     ├── trade nursery      one stream task a connection: connect, receive, restart
     ├── orderbook nursery  the same
+    ├── channel nurseries  the same, one for each other channel that is recorded
+    ├── open interest      REST: polled, if it is recorded
     ├── backfill           REST: snapshots, under the venue's weight budget
     ├── missing trades     REST: what a gap of trades left out, those between two runs too
     ├── auditor            REST: once an hour, a fresh snapshot for each book to be held against
@@ -225,6 +227,8 @@ class Run:
             nursery.start_soon(parts.backfill.run)
             nursery.start_soon(parts.missing_trades.run)
             nursery.start_soon(parts.auditor.run)
+            if parts.open_interest is not None:
+                nursery.start_soon(parts.open_interest.run)
             nursery.start_soon(parts.health.run)
             nursery.start_soon(parts.rotation.run)
             nursery.start_soon(parts.upkeep.run)
@@ -249,7 +253,7 @@ class Run:
             settings=self._settings.streams,
             metrics=parts.metrics,
             lag=parts.lag,
-            prober=parts.prober,
+            prober=parts.prober if parts.prober.can_ask(plans[0].feed) else None,
         )
 
     async def _stop_after_replay(self) -> None:

@@ -10,6 +10,7 @@ import typer
 
 from harvest.cli.app import EXIT_USAGE, app
 from harvest.cli.options import (
+    Channels,
     Connections,
     DepthInterval,
     Hours,
@@ -40,6 +41,7 @@ def check_config(
     output_dir: OutputDir = None,
     trade_event: TradeEvent = None,
     depth_interval_ms: DepthInterval = None,
+    channels: Channels = None,
     connections: Connections = None,
     hours: Hours = None,
     keep_days: KeepDays = None,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from harvest.cli.app import app
-from harvest.cli.options import Profile, SettingsFile, load_or_exit
+from harvest.cli.options import Channels, Profile, SettingsFile, load_or_exit
 
 
 @app.command()
@@ -18,6 +18,7 @@ def ingest(
     ],
     venue: Annotated[str, typer.Option(metavar="NAME", help="binance-usdm or binance-spot.")],
     data: Annotated[Path, typer.Option("--data", "--output-dir", metavar="DIR", help="Data directory.")],
+    channels: Channels = None,
     settings: SettingsFile = None,
     profile: Profile = None,
 ) -> None:
@@ -28,7 +29,8 @@ def ingest(
     from harvest.pipeline.ingest import Ingest
     from harvest.storage.lock import one_writer
 
-    loaded = load_or_exit(settings, profile, {"--venue": venue, "--output-dir": str(data)})
+    flags: dict[str, object] = {"--venue": venue, "--output-dir": str(data), "--channels": channels}
+    loaded = load_or_exit(settings, profile, flags)
     columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
     with (
         one_writer(data, "ingest", warn=lambda line: typer.echo(f"harvest: {line}", err=True)) as lock,

@@ -41,6 +41,10 @@ DepthInterval = Annotated[
 Connections = Annotated[
     str | None, typer.Option(metavar="N", help="Sockets on the same streams (default: 1; 2 leave no hole).")
 ]
+Channels = Annotated[
+    str | None,
+    typer.Option(metavar="A,B", help="What to record besides: bbo, mark, … (see settings.toml)."),
+]
 LogFormat = Annotated[str | None, typer.Option(metavar="FORMAT", help="human (default) or json.")]
 LogLevel = Annotated[
     str | None, typer.Option(metavar="LEVEL", help="debug, info (default), warning or error.")

@@ -9,6 +9,7 @@ import typer
 
 from harvest.cli.app import app, fail
 from harvest.cli.options import (
+    Channels,
     Connections,
     DepthInterval,
     Fault,
@@ -45,6 +46,7 @@ def run(
     output_dir: OutputDir = None,
     trade_event: TradeEvent = None,
     depth_interval_ms: DepthInterval = None,
+    channels: Channels = None,
     connections: Connections = None,
     hours: Hours = None,
     keep_days: KeepDays = None,

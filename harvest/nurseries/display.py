@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from math import inf
 from typing import TYPE_CHECKING
 
 import trio
@@ -10,6 +11,8 @@ from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
+
+from harvest.nurseries.health import timeout_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +30,7 @@ RATE_WINDOW_S = 5.0
 #: More feeds than a screen holds would hide the worst ones: those with trouble come first, the rest is counted.
 MAX_ROWS = 40
 FEED_NAMES: dict[Feed, str] = {"trade": "trades", "orderbook": "book"}
+_KINDS: dict[Feed, tuple[str, ...]] = {"trade": ("prices",), "orderbook": ("depth", "orderbook", "ofi")}
 
 
 class Display:
@@ -85,9 +89,9 @@ class Display:
         age_s = self._age_s(stats)
         limit_s = self._limit_s(feed)
         age = Text("–" if age_s is None else f"{age_s:.1f}s")
-        if age_s is None or age_s > limit_s / 2:
+        if limit_s < inf and (age_s is None or age_s > limit_s / 2):
             age.stylize("red" if age_s is None or age_s > limit_s else "yellow")
-        kinds = ("prices",) if feed == "trade" else ("depth", "orderbook", "ofi")
+        kinds = _KINDS.get(feed, (feed,))
         carriers = [c for c in self._metrics.connections.values() if c.feed == feed and symbol in c.symbols]
         reconnects = sum(carrier.reconnects for carrier in carriers)
         state = Text(", ".join(dict.fromkeys(carrier.state for carrier in carriers)))
@@ -100,7 +104,7 @@ class Display:
             state.stylize("green")
         return [
             Text(symbol),
-            Text(FEED_NAMES[feed]),
+            Text(FEED_NAMES.get(feed, feed)),
             Text(f"{self._rates.per_second(stats):,.1f}"),
             age,
             Text(f"{stats.stored:,}"),
@@ -114,11 +118,12 @@ class Display:
 
     def _trouble(self, stats: FeedStats) -> bool:
         age_s = self._age_s(stats)
-        is_old = age_s is None or age_s > self._limit_s(stats.feed) / 2
+        limit_s = self._limit_s(stats.feed)
+        is_old = limit_s < inf and (age_s is None or age_s > limit_s / 2)
         return bool(stats.gaps) or is_old or _is_suspect(stats)
 
     def _limit_s(self, feed: Feed) -> float:
-        return self._health.trade_timeout_s if feed == "trade" else self._health.orderbook_timeout_s
+        return timeout_s(feed, self._health)
 
     def _age_s(self, stats: FeedStats) -> float | None:
         return None if stats.last_mono_ns is None else (self._clock_ns() - stats.last_mono_ns) / 1e9

@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 import time
+from math import inf
 from typing import TYPE_CHECKING
 
 import trio
 
 from harvest.log import get_logger
+from harvest.market import CHANNELS
+from harvest.nurseries.tags import TAGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from structlog.stdlib import BoundLogger
 
     from harvest.market import Feed
     from harvest.metrics import FeedStats, Metrics
     from harvest.settings import HealthSettings
 
-_LOGS = {"trade": get_logger("HEALTH", "TRADE"), "orderbook": get_logger("HEALTH", "OB")}
+_LOGS: dict[Feed, BoundLogger] = {
+    "trade": get_logger("HEALTH", "TRADE"),
+    "orderbook": get_logger("HEALTH", "OB"),
+    **{channel: get_logger("HEALTH", *TAGS[channel]) for channel in CHANNELS},
+}
+
+
+def timeout_s(feed: Feed, settings: HealthSettings) -> float:
+    """Return after how much silence a feed is warned of. Liquidations are silent by nature: never."""
+    if feed == "trade":
+        return settings.trade_timeout_s
+    if feed == "orderbook":
+        return settings.orderbook_timeout_s
+    return inf if feed == "liquidations" else settings.channel_timeout_s
 
 
 class Health:
@@ -47,18 +65,17 @@ class Health:
         now_ns = self._clock_ns()
         for key, stats in self._metrics.feeds.items():
             feed, symbol = key
-            is_trade = feed == "trade"
-            timeout_s = self._settings.trade_timeout_s if is_trade else self._settings.orderbook_timeout_s
+            limit_s = timeout_s(feed, self._settings)
             since_ns = self._started_ns if stats.last_mono_ns is None else stats.last_mono_ns
             silent_s = (now_ns - since_ns) / 1e9
-            if silent_s > timeout_s and self._is_confirmed_quiet(stats, since_ns, now_ns, timeout_s):
+            if silent_s > limit_s and self._is_confirmed_quiet(stats, since_ns, now_ns, limit_s):
                 self.silent.discard(key)
                 _LOGS[feed].info(
                     f"{symbol} {feed} stream silent for {silent_s:.1f}s: quiet, confirmed by the venue",
                     symbol=symbol,
                     silent_s=round(silent_s, 1),
                 )
-            elif silent_s > timeout_s:
+            elif silent_s > limit_s:
                 self.silent.add(key)
                 _LOGS[feed].warning(
                     f"{symbol} {feed} stream silent for {silent_s:.1f}s",
@@ -70,6 +87,6 @@ class Health:
                 _LOGS[feed].info(f"{symbol} {feed} stream is back", symbol=symbol)
 
     @staticmethod
-    def _is_confirmed_quiet(stats: FeedStats, since_ns: int, now_ns: int, timeout_s: float) -> bool:
+    def _is_confirmed_quiet(stats: FeedStats, since_ns: int, now_ns: int, limit_s: float) -> bool:
         quiet_ns = stats.quiet_mono_ns
-        return quiet_ns is not None and quiet_ns > since_ns and now_ns - quiet_ns <= timeout_s * 1e9
+        return quiet_ns is not None and quiet_ns > since_ns and now_ns - quiet_ns <= limit_s * 1e9

@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from harvest.log import get_logger
+from harvest.nurseries.tags import TAGS
 from harvest.pipeline.events import (
     AuditAbandoned,
     Audited,
@@ -22,6 +23,7 @@ from harvest.pipeline.events import (
 from harvest.pipeline.records import (
     AuditBegun,
     AuditBody,
+    ChannelBody,
     Closed,
     Frames,
     Opened,
@@ -34,12 +36,14 @@ from harvest.pipeline.records import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harvest.market import Feed
+    from structlog.stdlib import BoundLogger
+
+    from harvest.market import Channel, Feed
     from harvest.pipeline.machine import Pipeline
     from harvest.pipeline.records import Record
     from harvest.storage.quarantine import Quarantine
 
-_LOGS = {"trade": get_logger("TRADE"), "orderbook": get_logger("ORDERBOOK")}
+_LOGS: dict[Feed, BoundLogger] = {feed: get_logger(*TAGS[feed]) for feed in TAGS}
 _overload_log = get_logger("OVERLOAD")
 
 #: The buffers' size is asked for once in so many blocks: it is a sum over all tables.
@@ -139,6 +143,11 @@ class Intake:
             Unserved(self._take_seq(), time.time_ns(), time.monotonic_ns(), symbol, from_id, to_id, reason)
         )
 
+    def polled(self, feed: Channel, symbol: str, failed: int, body: bytes) -> Outcome:
+        """Record what a channel was asked for over REST, after ``failed`` questions that brought nothing."""
+        now_ns, mono_ns = time.time_ns(), time.monotonic_ns()
+        return self._feed(ChannelBody(self._take_seq(), now_ns, mono_ns, feed, symbol, failed, body))
+
     def _record_loss(self, connection: Opened, recv_ns: int, mono_ns: int) -> None:
         """Record what was let go of ``connection``, if anything was."""
         name = connection.connection
@@ -177,8 +186,9 @@ class Intake:
             elif isinstance(event, Malformed):
                 self._quarantine.add(event.recv_ns, event.connection, event.why, event.raw)
             elif isinstance(event, BreakFound):
+                ids = "" if event.to_id is None else f": ids {event.from_id} to {event.to_id}"
                 _LOGS[event.feed].warning(
-                    f"{event.symbol} {event.feed} break ({event.reason}): ids {event.from_id} to {event.to_id}",
+                    f"{event.symbol} {event.feed} break ({event.reason}){ids}",
                     symbol=event.symbol,
                     reason=event.reason,
                     from_id=event.from_id,

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from harvest.errors import MalformedMessageError
 from harvest.log import get_logger
 from harvest.nurseries.rest import RestError
+from harvest.pipeline.channel_series import sides_of
 from harvest.pipeline.times import to_us
 
 if TYPE_CHECKING:
-    from harvest.market import Feed
+    from collections.abc import Sequence
+
+    from harvest.market import BookSnapshot, Feed, Level
     from harvest.nurseries.rest import RestClient
     from harvest.pipeline.machine import Pipeline
     from harvest.venues.protocol import RestRequest, TradeEvent, Venue
@@ -21,6 +24,10 @@ log = get_logger("PROBE")
 
 #: The fewest levels that a snapshot is asked for: only its id matters.
 PROBE_LEVELS = 5
+#: Partial depth has no more levels.
+PARTIAL_LEVELS = 20
+#: Channels whose silence the venue can be asked about: the book tells whether it has moved.
+ASKED_CHANNELS = ("bbo", "partial_depth")
 
 
 class Verdict(Enum):
@@ -51,6 +58,12 @@ class Prober:
         self._event: TradeEvent = event
         #: The clock of ``FeedStats.last_mono_ns``.
         self.clock_ns = time.monotonic_ns
+        #: The newest book that the venue showed when it was asked about a channel.
+        self._shown: dict[tuple[Feed, str], BookSnapshot] = {}
+
+    def can_ask(self, feed: Feed) -> bool:
+        """Tell whether the venue can be asked about the silence of a feed."""
+        return feed in ("trade", "orderbook", *ASKED_CHANNELS)
 
     async def ask(self, feed: Feed, symbol: str, since_ns: int, *, known_id: int = 0) -> Answer:
         """Judge the silence of one feed of ``symbol``: dead if the venue has ids beyond ours and beyond ``known_id``.
@@ -60,7 +73,9 @@ class Prober:
         try:
             if feed == "trade":
                 return await self._ask_trades(symbol, since_ns, known_id)
-            return await self._ask_book(symbol, since_ns, known_id)
+            if feed == "orderbook":
+                return await self._ask_book(symbol, since_ns, known_id)
+            return await self._ask_channel(feed, symbol)
         except (RestError, MalformedMessageError) as error:
             log.warning(f"{symbol}: cannot ask whether its {feed} stream is dead or quiet: {error}")
             return Answer(Verdict.UNKNOWN)
@@ -87,8 +102,37 @@ class Prober:
             return Answer(Verdict.DEAD, newest_id)
         return _answer(to_us(snapshot.event_time) * 1000 > since_ns, newest_id)
 
+    async def _ask_channel(self, feed: Feed, symbol: str) -> Answer:
+        """Compare what the book shows with the newest that is known, from the stream or from the question before.
+
+        Its update ids alone tell nothing: they go on where what the channel shows stays as it is. Where nothing is known
+        yet, the next question will tell.
+        """
+        levels = 1 if feed == "bbo" else PARTIAL_LEVELS
+        body = await self._get(self.venue.snapshot_request(symbol, max(levels, PROBE_LEVELS)))
+        snapshot = self.venue.decode_snapshot(body)
+        newest_id = snapshot.last_update_id
+        before, last = self._shown.get((feed, symbol)), self._pipeline.channels.last_update(feed, symbol)
+        self._shown[feed, symbol] = snapshot
+        if last is not None and (before is None or before.last_update_id <= last.update_id):
+            bids, asks = sides_of(last)
+            is_newer = newest_id > last.update_id and not (
+                _begins_alike(snapshot.bids, bids) and _begins_alike(snapshot.asks, asks)
+            )
+            return _answer(is_newer, newest_id)
+        if before is None:
+            return Answer(Verdict.QUIET, newest_id)
+        has_moved = (
+            snapshot.bids[:levels] != before.bids[:levels] or snapshot.asks[:levels] != before.asks[:levels]
+        )
+        return _answer(has_moved, newest_id)
+
     async def _get(self, request: RestRequest) -> bytes:
         return await self._client.get(request)
+
+
+def _begins_alike(shown: Sequence[Level], known: Sequence[Level]) -> bool:
+    return list(shown[: len(known)]) == list(known)
 
 
 def _answer(is_newer: bool, newest_id: int) -> Answer:

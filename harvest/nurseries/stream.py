@@ -14,6 +14,7 @@ from harvest.log import get_logger
 from harvest.metrics import ConnectionStats
 from harvest.nurseries.backoff import Backoff
 from harvest.nurseries.session import Session, Surroundings
+from harvest.nurseries.tags import TAGS
 
 if TYPE_CHECKING:
     import ssl
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 #: The old connection stays so much longer: what it was sent before the new one subscribed may be on its way.
 LINGER_S = 1.0
-
-_TAGS = {"trade": "TRADE", "orderbook": "ORDERBOOK"}
 
 
 class Stream:
@@ -51,7 +50,7 @@ class Stream:
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self.stats = metrics.connections[name] = ConnectionStats(name, plan.feed, plan.symbols)
-        self._log = get_logger(_TAGS[plan.feed]).bind(connection=name)
+        self._log = get_logger(*TAGS[plan.feed]).bind(connection=name)
         self._around = Surroundings(
             plan, self.stats, self._log, intake, settings, metrics, lag, prober, ssl_context
         )

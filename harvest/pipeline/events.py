@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from harvest.market import Feed
 from harvest.venues.protocol import Acknowledgement, Refusal, ShutdownNotice
 
 
@@ -35,7 +36,7 @@ class BreakFound(msgspec.Struct, frozen=True):
     """A break was recorded as a row of kind ``breaks``."""
 
     symbol: str
-    feed: str
+    feed: Feed
     reason: str
     from_id: int | None
     to_id: int | None

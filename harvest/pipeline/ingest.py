@@ -102,6 +102,7 @@ class Ingest:
             max_pending_diffs=settings.book.max_pending_diffs,
             resume_cvd=resume_cvd(catalog),
             id_space=spaces[0] if spaces else None,
+            channels=settings.channels.record or (),
         )
         self._quarantine = Quarantine(self._root, self.run_id)
         self._files = _Files(

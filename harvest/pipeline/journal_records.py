@@ -13,6 +13,7 @@ import msgspec
 from harvest.pipeline.records import (
     AuditBegun,
     AuditBody,
+    ChannelBody,
     Checkpoint,
     Closed,
     Frames,
@@ -40,6 +41,7 @@ KINDS: Final[dict[type[Record], int]] = {
     Checkpoint: 23,
     AuditBegun: 24,
     AuditBody: 25,
+    ChannelBody: 26,
 }
 _encode = msgspec.msgpack.Encoder().encode
 _decoders = {kind: msgspec.msgpack.Decoder(record_type) for record_type, kind in KINDS.items()}

@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, assert_never
 
 from harvest.errors import MalformedMessageError
-from harvest.market import DIFF, TRADE
+from harvest.market import CHANNEL, CHANNELS, DIFF, TRADE
 from harvest.pipeline.breaks import BreakRows
+from harvest.pipeline.channels import Channels
 from harvest.pipeline.checkpoint import encode_state
 from harvest.pipeline.cumulative import CumulativeDelta
 from harvest.pipeline.events import Event, Malformed, Outcome
@@ -18,6 +19,7 @@ from harvest.pipeline.orderbook import BookSeries
 from harvest.pipeline.records import (
     AuditBegun,
     AuditBody,
+    ChannelBody,
     Checkpoint,
     Closed,
     Frames,
@@ -36,9 +38,9 @@ from harvest.venues.protocol import Acknowledgement, Refusal, ShutdownNotice
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from harvest.market import Feed, IdSpace
+    from harvest.market import Channel, Feed, IdSpace
     from harvest.metrics import Metrics
-    from harvest.pipeline.records import Record
+    from harvest.pipeline.records import Body, Record
     from harvest.venues.protocol import Control, TradeEvent, Venue
 
 #: Empty tables of dates this many days back are let go; a row that comes for them opens a new one.
@@ -51,8 +53,9 @@ class Pipeline:
     """Decodes, sequences, maintains books, and packs rows into ``tables``.
 
     ``symbols`` are those that are recorded; None records whatever comes (a recording). ``resume_cvd(symbol, day)`` gives
-    the running sum, in 1e-8, that is stored for a date already; None makes no rows of ``cvd``. Where several connections
-    bring the same stream, a gap is one when none of them has filled it within ``patience_s``.
+    the running sum, in 1e-8, that is stored for a date already; None makes no rows of ``cvd``. ``channels`` are those that
+    are recorded besides. Where several connections bring the same stream, a gap is one when none of them has filled it within
+    ``patience_s``.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Pipeline:
         symbols: Iterable[str] | None = None,
         id_space: IdSpace | None = None,
         patience_s: float = 0.2,
+        channels: Iterable[Channel] = (),
     ) -> None:
         self.venue = venue
         self.metrics = metrics
@@ -83,6 +87,14 @@ class Pipeline:
         self._breaks = BreakRows(self.tables, metrics, self._events)
         self._trades: dict[str, TradeSeries] = {}
         self._books: dict[str, BookSeries] = {}
+        #: What is neither trades nor books.
+        self.channels = Channels(
+            channels,
+            self._symbols or (),
+            (venue, self.tables, metrics, self._breaks),
+            is_recorded=self._is_recorded,
+            on_malformed=self._take_malformed,
+        )
         for symbol in symbols or ():
             self._add_trades(symbol)
             self._add_book(symbol)
@@ -100,6 +112,10 @@ class Pipeline:
             data_messages, fetched_to = self._take_fetched(record)
         elif isinstance(record, Unserved):
             self._give_up(record)
+        elif isinstance(record, ChannelBody):
+            self.channels.take_polled(record)
+        elif isinstance(record, Opened | Closed | Overload) and record.feed in CHANNELS:
+            self.channels.follow(record)
         elif isinstance(record, Opened):
             self._count_living(record, +1)
         elif isinstance(record, Closed):
@@ -152,6 +168,7 @@ class Pipeline:
             trades.forget_tables()
         for book in self._books.values():
             book.forget_tables()
+        self.channels.forget_tables()
         self.tables.forget_before(day)
         if self._cumulative is not None:
             self._cumulative.forget_before(day + DAYS_KEPT - SUMS_KEPT)
@@ -184,8 +201,11 @@ class Pipeline:
                     data_messages += 1
                     heard[message.symbol] = mono_ns
                     book_series.take(message, seq, recv_ns, mono_ns)
+            elif message.shape == CHANNEL:
+                data_messages += self.channels.take(message, record.connection, seq, recv_ns, mono_ns)
             else:
                 self._take_control(message)
+        self.channels.delivered(record, data_messages)
         return data_messages
 
     def _take_snapshot(self, record: SnapshotBody) -> None:
@@ -257,9 +277,7 @@ class Pipeline:
     def _feed_series(self, feed: Feed) -> Mapping[str, TradeSeries | BookSeries]:
         return self._trades if feed == "trade" else self._books
 
-    def _take_malformed(
-        self, error: MalformedMessageError, record: Frames | SnapshotBody | AuditBody | TradesBody
-    ) -> None:
+    def _take_malformed(self, error: MalformedMessageError, record: Frames | Body) -> None:
         self.metrics.malformed += 1
         source = record.connection if isinstance(record, Frames) else "rest"
         self._events.append(Malformed(source, record.recv_ns, error.why, error.raw))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from harvest.market import Feed
+from harvest.market import Channel, Feed
 
 
 class Frames(msgspec.Struct, gc=False, array_like=True):
@@ -74,6 +74,18 @@ class Unserved(msgspec.Struct, gc=False, array_like=True):
     reason: str
 
 
+class ChannelBody(msgspec.Struct, gc=False, array_like=True):
+    """The body of what a channel polls over REST for ``symbol``, after ``failed`` questions that brought nothing."""
+
+    seq: int
+    recv_ns: int
+    mono_ns: int
+    feed: Channel
+    symbol: str
+    failed: int
+    body: bytes
+
+
 class Opened(msgspec.Struct, gc=False, array_like=True):
     """A connection is open: what is received on ``connection`` from here on belongs to ``symbols``."""
 
@@ -122,6 +134,9 @@ class Checkpoint(msgspec.Struct, gc=False, array_like=True):
     state: bytes
 
 
+Body = SnapshotBody | AuditBody | TradesBody | ChannelBody
+"""What REST answered."""
+
 Record = (
     Frames
     | SnapshotBody
@@ -129,6 +144,7 @@ Record = (
     | AuditBody
     | TradesBody
     | Unserved
+    | ChannelBody
     | Opened
     | Closed
     | Overload

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import attrs
 from rich.table import Table
 
+from harvest.market import CHANNELS
+
 if TYPE_CHECKING:
     from collections import Counter
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 #: Columns of the summary where there is no terminal.
 WIDTH = 140
-KINDS = ("prices", "depth", "orderbook", "ofi", "cvd", "breaks", "audits")
+KINDS = ("prices", "depth", "orderbook", "ofi", "cvd", *CHANNELS, "breaks", "audits")
 
 
 @attrs.frozen
@@ -42,7 +44,9 @@ class Summary:
         metrics = self.metrics
         table = Table(title=f"{self.venue}: run {self.run}, {_duration(self.seconds)}", title_justify="left")
         table.add_column("symbol", no_wrap=True)
-        for kind in KINDS:
+        stored = {kind for kind, _ in self.rows}
+        kinds = [kind for kind in KINDS if kind not in CHANNELS or kind in stored]
+        for kind in kinds:
             table.add_column(kind, justify="right")
         for heading in ("gaps", "missing ids", "duplicates"):
             table.add_column(heading, justify="right")
@@ -51,7 +55,7 @@ class Summary:
             feeds = [stats for stats in metrics.feeds.values() if stats.symbol == symbol]
             table.add_row(
                 symbol,
-                *(f"{self.rows[kind, symbol]:,}" for kind in KINDS),
+                *(f"{self.rows[kind, symbol]:,}" for kind in kinds),
                 *(
                     f"{sum(getattr(f, name) for f in feeds):,}"
                     for name in ("gaps", "missing_ids", "duplicates")

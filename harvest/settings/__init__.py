@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from harvest.settings.capture import BookSettings, CaptureSettings, TradeEvent
+from harvest.settings.channels import ChannelSettings
 from harvest.settings.keeping import CompactionSettings, JournalSettings, RotationSettings, WriterSettings
 from harvest.settings.layers import Loaded, Origin, load
 from harvest.settings.model import LogFormat, LogLevel, LogSettings, Settings
@@ -12,6 +13,7 @@ from harvest.settings.render import EffectiveValue, describe, render_table, to_j
 __all__ = [
     "BookSettings",
     "CaptureSettings",
+    "ChannelSettings",
     "CompactionSettings",
     "EffectiveValue",
     "HealthSettings",

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import attrs
 
 from harvest.settings.catalog import SETTINGS
+from harvest.settings.channel_checks import check_channels
 from harvest.settings.directory import find_fault, free_bytes
 from harvest.settings.problems import Problem, closest, name_setting, show, show_number, show_with_unit
 
@@ -72,6 +73,7 @@ def check(effective: Effective) -> tuple[list[Problem], list[str]]:
         *_check_order(effective),
         *_check_journal(effective),
         *_check_venue(effective),
+        *check_channels(effective),
         *_check_symbols(effective),
         *_check_urls(effective),
     ]

@@ -7,6 +7,7 @@ from typing import Literal
 import attrs
 
 from harvest.settings.capture import BookSettings, CaptureSettings
+from harvest.settings.channels import ChannelSettings
 from harvest.settings.fields import setting
 from harvest.settings.keeping import CompactionSettings, JournalSettings, RotationSettings, WriterSettings
 from harvest.settings.network import HealthSettings, RestSettings, StreamSettings
@@ -31,6 +32,7 @@ class Settings:
     """Every setting, one attribute a concern; pass the concern that a part needs, whole."""
 
     capture: CaptureSettings = attrs.field(factory=CaptureSettings)
+    channels: ChannelSettings = attrs.field(factory=ChannelSettings)
     streams: StreamSettings = attrs.field(factory=StreamSettings)
     health: HealthSettings = attrs.field(factory=HealthSettings)
     rotation: RotationSettings = attrs.field(factory=RotationSettings)

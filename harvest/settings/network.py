@@ -118,3 +118,8 @@ class HealthSettings:
     orderbook_timeout_s: float = duration(
         180.0, "ORDERBOOK_TIMEOUT", "a symbol without a book update for this long is warned of"
     )
+    channel_timeout_s: float = duration(
+        180.0,
+        "HARVEST_CHANNEL_TIMEOUT_SEC",
+        "a symbol without a message of another channel for this long is warned of; liquidations never are",
+    )

@@ -20,10 +20,17 @@ def remedy(setting: Setting) -> str:
     """Say what ``setting`` takes, as a sentence."""
     kind = without_none(setting.kind)
     if origin_of(kind) is tuple:
-        return 'Give ["BTCUSDT", "ETHUSDT"], say, in a file, and BTCUSDT,ETHUSDT elsewhere.'
+        return _explain_list(kind, "" if kind is setting.kind else f', or "{NONE_WORD}" ({setting.none})')
     none = f', or "{NONE_WORD}" ({setting.none})' if kind is not setting.kind else ""
     default = "" if setting.default is None else f"; the default is {_show_default(setting.default)}"
     return f"Give {_show_kind(setting, kind)}{none}{default}."
+
+
+def _explain_list(kind: Any, none: str) -> str:
+    choices = get_args(get_args(kind)[0])
+    first, second = choices[:2] or ("BTCUSDT", "ETHUSDT")
+    words = f" Its words are {', '.join(choices)}." if choices else ""
+    return f'Give ["{first}", "{second}"], say, in a file, and {first},{second} elsewhere{none}.{words}'
 
 
 def origin_of(kind: Any) -> Any:

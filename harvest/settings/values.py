@@ -118,6 +118,11 @@ def _structure_texts(value: object, _kind: object) -> tuple[str, ...]:
     return tuple(item.strip() for item in value)
 
 
+def _structure_choices(value: object, kind: Any) -> tuple[str, ...]:
+    (choice, _) = get_args(kind)
+    return tuple(_structure_choice(item, choice) for item in _structure_texts(value, kind))
+
+
 def _structure_choice(value: object, kind: Any) -> str:
     choices: tuple[str, ...] = get_args(kind)
     if isinstance(value, str):
@@ -155,6 +160,14 @@ def _parse_texts(text: str, kind: object) -> tuple[str, ...]:
     return _structure_texts(text.split(",") if text else [], kind)
 
 
+def _parse_choices(text: str, kind: object) -> tuple[str, ...]:
+    return _structure_choices(text.split(",") if text else [], kind)
+
+
+def _is_choices(kind: Any) -> bool:
+    return origin_of(kind) is tuple and origin_of(get_args(kind)[0]) is Literal
+
+
 def _make_converter() -> cattrs.Converter:
     converter = cattrs.Converter(detailed_validation=False)
 
@@ -169,6 +182,7 @@ def _make_converter() -> cattrs.Converter:
     converter.register_structure_hook(str, _structure_text)
     converter.register_structure_hook(Path, _structure_path)
     converter.register_structure_hook_func(lambda kind: origin_of(kind) is tuple, _structure_texts)
+    converter.register_structure_hook_func(_is_choices, _structure_choices)
     converter.register_structure_hook_func(lambda kind: origin_of(kind) is Literal, _structure_choice)
     converter.register_structure_hook_func(lambda kind: NoneType in get_args(kind), structure_optional)
     return converter
@@ -180,6 +194,7 @@ def _make_text_converter() -> cattrs.Converter:
     converter.register_structure_hook(int, _parse_int)
     converter.register_structure_hook(bool, _parse_bool)
     converter.register_structure_hook_func(lambda kind: origin_of(kind) is tuple, _parse_texts)
+    converter.register_structure_hook_func(_is_choices, _parse_choices)
     return converter
 
 

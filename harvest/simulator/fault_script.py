@@ -25,7 +25,8 @@ number is seconds, and ``5s..20s`` is a seeded random one between them. Any faul
 | ``slow rest by D at T for D`` | REST answers that much later |
 
 ``on one`` behind any of those about connections strikes only the oldest connection that it would strike.
-``trades`` are the streams of raw and aggregate trades, ``orderbook`` those of diffs and partial books.
+``trades`` are the streams of raw and aggregate trades, ``orderbook`` those of diffs and partial books;
+``channels``, wherever these may stand, are best quotes, mark prices and liquidations.
 A TOML file holds ``faults = ["…", …]`` and may set ``seed``.
 """
 
@@ -44,7 +45,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-_FEEDS: Final = {"trades": "trades", "trade": "trades", "orderbook": "orderbook", "depth": "orderbook"}
+_FEEDS: Final = {
+    "trades": "trades",
+    "trade": "trades",
+    "orderbook": "orderbook",
+    "depth": "orderbook",
+    "channels": "other",
+}
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|)")
 
@@ -151,7 +158,7 @@ class _Parser:
             named = True
             self._next += 1
         if shape.target == "must" and not named:
-            raise self._error("expected trades, orderbook, all or a symbol")
+            raise self._error("expected trades, orderbook, channels, all or a symbol")
         return Target(feed, symbol)
 
     def _clause(self, word: str, facts: dict[str, object]) -> None:

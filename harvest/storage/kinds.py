@@ -19,7 +19,7 @@ UNKNOWN = -(2**63)
 SOURCES = ("ws", "rest", "book")
 WS, REST, BOOK = range(3)
 SIDES = ("buy", "sell")
-FEEDS = ("trade", "orderbook")
+FEEDS = ("trade", "orderbook", "bbo", "mark", "liquidations", "open_interest", "partial_depth")
 #: Why a stretch of a stream is missing (kind ``breaks``).
 REASONS = ("gap", "stall", "own_stall", "disconnect", "downtime", "overload", "not_served", "refused")
 
@@ -149,6 +149,85 @@ OFI = Kind(
     ),
 )
 
+BBO = Kind(
+    "bbo",
+    (
+        SEQ,
+        _time("event_time", nullable=True),
+        _time("trade_time", nullable=True),
+        RECV,
+        _id("update_id"),
+        Column("bid_px", pa.float64(), "dictionary", "d"),
+        Column("bid_qty", pa.float64(), "dictionary", "d"),
+        Column("ask_px", pa.float64(), "dictionary", "d"),
+        Column("ask_qty", pa.float64(), "dictionary", "d"),
+        SOURCE,
+    ),
+)
+
+MARK = Kind(
+    "mark",
+    (
+        SEQ,
+        _time("event_time"),
+        RECV,
+        Column("mark_price", pa.float64(), "split", "d"),
+        Column("index_price", pa.float64(), "split", "d"),
+        Column("settle_price", pa.float64(), "split", "d"),
+        Column("average_price", pa.float64(), "split", "d", nullable=True),
+        Column("funding_rate", pa.float64(), "dictionary", "d", nullable=True),
+        _time("next_funding_time", nullable=True),
+        SOURCE,
+    ),
+)
+
+#: What a liquidation's order may say of itself; what else comes is stored as ``OTHER``.
+ORDER_TYPES = ("LIMIT", "MARKET", "OTHER")
+TIMES_IN_FORCE = ("IOC", "GTC", "FOK", "GTX", "OTHER")
+ORDER_STATUSES = ("NEW", "PARTIALLY_FILLED", "FILLED", "CANCELED", "EXPIRED", "OTHER")
+
+LIQUIDATIONS = Kind(
+    "liquidations",
+    (
+        SEQ,
+        _time("event_time"),
+        _time("trade_time"),
+        RECV,
+        _label("side", SIDES),
+        _label("order_type", ORDER_TYPES),
+        _label("time_in_force", TIMES_IN_FORCE),
+        _label("status", ORDER_STATUSES),
+        Column("price", pa.float64(), "dictionary", "d"),
+        Column("average_price", pa.float64(), "dictionary", "d"),
+        Column("qty", pa.float64(), "dictionary", "d"),
+        Column("last_qty", pa.float64(), "dictionary", "d"),
+        Column("filled_qty", pa.float64(), "dictionary", "d"),
+        SOURCE,
+    ),
+)
+
+OPEN_INTEREST = Kind(
+    "open_interest",
+    (SEQ, _time("event_time"), RECV, Column("open_interest", pa.float64(), "dictionary", "d"), SOURCE),
+)
+
+PARTIAL_DEPTH = Kind(
+    "partial_depth",
+    (
+        SEQ,
+        _time("event_time", nullable=True),
+        _time("trade_time", nullable=True),
+        RECV,
+        _id("update_id"),
+        Column("bid_px", LEVELS, "dictionary"),
+        Column("bid_qty", LEVELS, "dictionary"),
+        Column("ask_px", LEVELS, "dictionary"),
+        Column("ask_qty", LEVELS, "dictionary"),
+        SOURCE,
+    ),
+    extra=(("n_bids", "I"), ("n_asks", "I")),
+)
+
 BREAKS = Kind(
     "breaks",
     (
@@ -202,5 +281,9 @@ def orderbook(levels: int) -> Kind:
 
 def kinds(levels: int) -> dict[str, Kind]:
     """All kinds by name, with ``levels`` price levels in ``orderbook``."""
-    every = (PRICES, DEPTH, orderbook(levels), OFI, CVD, BREAKS, AUDITS)
+    every = (
+        *(PRICES, DEPTH, orderbook(levels), OFI, CVD),
+        *(BBO, MARK, LIQUIDATIONS, OPEN_INTEREST, PARTIAL_DEPTH),
+        *(BREAKS, AUDITS),
+    )
     return {kind.name: kind for kind in every}

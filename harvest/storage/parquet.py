@@ -47,6 +47,8 @@ _ID_COLUMNS = {
     "orderbook": ("update_id",),
     "ofi": ("update_id",),
     "audits": ("update_id",),
+    "bbo": ("update_id",),
+    "partial_depth": ("update_id",),
 }
 #: The column whose least and greatest values are ``first_time`` and ``last_time``, by kind.
 _TIME_COLUMN = {
@@ -56,6 +58,11 @@ _TIME_COLUMN = {
     "orderbook": "event_time",
     "ofi": "event_time",
     "audits": "event_time",
+    "bbo": "event_time",
+    "mark": "event_time",
+    "liquidations": "event_time",
+    "open_interest": "event_time",
+    "partial_depth": "event_time",
 }
 _ENCODINGS = {"delta": "DELTA_BINARY_PACKED", "split": "BYTE_STREAM_SPLIT", "plain": "PLAIN"}
 

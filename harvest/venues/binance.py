@@ -13,6 +13,7 @@ import msgspec
 
 from harvest.errors import MalformedMessageError, UnknownSymbolError
 from harvest.market import BookSnapshot, Feed, Instrument, Level
+from harvest.venues.binance_channels import RestOpenInterest
 from harvest.venues.binance_wire import ExchangeInfo, RestAggTrade, RestTrade, WireInstrument, WireSnapshot
 from harvest.venues.protocol import (
     Acknowledgement,
@@ -26,24 +27,38 @@ from harvest.venues.protocol import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from harvest.market import Trade
+    from harvest.market import OpenInterest, Trade
     from harvest.venues.protocol import TradeEvent
 
 #: A request may name this many streams, which keeps it far below the venue's limit for one message.
 STREAMS_PER_REQUEST = 100
+#: The name of a combined message's stream ends within these bytes: symbols have 64 characters at most.
+STREAM_NAME_BYTES = 320
 #: maximum / step below this is held exactly by float64, whose integers are exact to 2**53.
 EXACT_STEPS = 1e15
 _SYMBOL = b'"s":"'
 
 
 def split_connections(
-    feed: Feed, url: str, symbols: Sequence[str], name_stream: Callable[[str], str], max_streams: int
+    feed: Feed,
+    url: str,
+    symbols: Sequence[str],
+    name_stream: Callable[[str], str],
+    max_streams: int,
+    *,
+    pulse: str = "",
 ) -> list[ConnectionPlan]:
-    """Split one stream a symbol over connections of at most ``max_streams`` streams each."""
+    """Split one stream a symbol over connections of at most ``max_streams`` streams each.
+
+    With a ``pulse`` each connection also has that stream of its first symbol (and so two streams at least).
+    """
     plans = []
-    for start in range(0, len(symbols), max_streams):
-        part = tuple(symbols[start : start + max_streams])
+    size = max(max_streams - 1, 1) if pulse else max_streams
+    for start in range(0, len(symbols), size):
+        part = tuple(symbols[start : start + size])
         streams = tuple(name_stream(symbol) for symbol in part)
+        if pulse:
+            streams += (f"{stream_symbol(part[0])}@{pulse}",)
         plans.append(ConnectionPlan(feed, url, part, streams, tuple(requests("SUBSCRIBE", streams))))
     return plans
 
@@ -163,6 +178,27 @@ def decode_snapshot(venue: str, body: bytes) -> BookSnapshot:
     bids: list[Level] = wire.bids
     asks: list[Level] = wire.asks
     return BookSnapshot(wire.last_update_id, bids, asks, wire.event_time, wire.trade_time)
+
+
+_open_interest = msgspec.json.Decoder(RestOpenInterest, strict=False)
+
+
+def decode_open_interest(venue: str, body: bytes) -> OpenInterest:
+    """Decode the body of ``/openInterest``.
+
+    Raises:
+        MalformedMessageError: the body is not an open interest.
+
+    Source: GET /fapi/v1/openInterest
+    """
+    found: OpenInterest = decode_typed(_open_interest, venue, "an open interest", body)
+    return found
+
+
+def is_partial_depth(frame: bytes) -> bool:
+    """Tell by the stream's name whether a message is partial depth, which on USD-M looks like a diff."""
+    at = frame.find(b"@depth", 0, STREAM_NAME_BYTES)
+    return at >= 0 and frame[at + 6 : at + 7].isdigit()
 
 
 _agg_trades = msgspec.json.Decoder(list[RestAggTrade], strict=False)

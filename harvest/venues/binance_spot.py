@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import msgspec
 
-from harvest.market import DIFF, IdSpace
+from harvest.market import DIFF, Channel, IdSpace
 from harvest.venues import binance
+from harvest.venues.binance_channels import PartialDepth, SpotBookTicker, SpotPartialDepth
 from harvest.venues.binance_wire import AggTrade, Id, RawTrade, WireLevel, WireTime
 from harvest.venues.protocol import (
     ConnectionPlan,
     Control,
     DepthRule,
-    OtherEvent,
     RestRequest,
     StreamOptions,
     TradeEvent,
@@ -25,7 +25,16 @@ from harvest.venues.protocol import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harvest.market import BookDiff, BookSnapshot, Feed, Instrument, Trade
+    from harvest.market import (
+        BestQuote,
+        BookDiff,
+        BookSnapshot,
+        ChannelMessage,
+        Feed,
+        Instrument,
+        OpenInterest,
+        Trade,
+    )
 
 
 class DepthUpdate(
@@ -62,8 +71,29 @@ class Message(msgspec.Struct, gc=False):
 
 _decode = msgspec.json.Decoder(Message, strict=False).decode
 RECORDED = frozenset({"aggTrade", "trade", "depthUpdate"})
-KNOWN = frozenset({"bookTicker", "depth5", "depth10", "depth20", "kline", "24hrTicker", "avgPrice"})
-_BOOK_TICKER = OtherEvent("bookTicker", known=True)
+KNOWN = frozenset({"kline", "24hrTicker", "avgPrice"})
+
+
+class TickerMessage(msgspec.Struct, gc=False):
+    """The combined envelope of a bookTicker."""
+
+    data: SpotBookTicker
+
+
+class PartialMessage(msgspec.Struct):
+    """The combined envelope of partial depth, whose symbol is in the stream's name alone."""
+
+    stream: str
+    data: SpotPartialDepth
+
+
+_ticker = msgspec.json.Decoder(TickerMessage, strict=False)
+_partial = msgspec.json.Decoder(PartialMessage, strict=False)
+
+
+def _interval(interval_ms: int) -> str:
+    """Write an interval as stream names have it: that of one second is not named."""
+    return "" if interval_ms == 1000 else f"@{interval_ms}ms"
 
 
 class BinanceSpot:
@@ -75,6 +105,7 @@ class BinanceSpot:
     max_streams: int = 1024
     weight_per_minute: int = 6000
     depth_rule: DepthRule = "spot"
+    channels: tuple[Channel, ...] = ("bbo", "partial_depth")
 
     def connections(
         self, feed: Feed, symbols: Sequence[str], options: StreamOptions, *, ws_url: str, max_streams: int
@@ -82,9 +113,12 @@ class BinanceSpot:
         """Split ``symbols`` over connections."""
         if feed == "trade":
             suffix: str = options.trade_event
+        elif feed == "bbo":
+            suffix = "bookTicker"
+        elif feed == "partial_depth":
+            suffix = f"depth{options.partial_levels}{_interval(options.partial_interval_ms)}"
         else:
-            # The diff stream of one second has no interval in its name.
-            suffix = "depth" if options.depth_interval_ms == 1000 else f"depth@{options.depth_interval_ms}ms"
+            suffix = f"depth{_interval(options.depth_interval_ms)}"
         return binance.split_connections(
             feed,
             f"{ws_url}/stream",
@@ -93,7 +127,7 @@ class BinanceSpot:
             max_streams,
         )
 
-    def decode(self, frame: bytes) -> Trade | BookDiff | Control:
+    def decode(self, frame: bytes) -> Trade | BookDiff | ChannelMessage | Control:
         """Decode one message of a combined stream.
 
         Raises:
@@ -102,10 +136,18 @@ class BinanceSpot:
         try:
             return _decode(frame).data  # type: ignore[return-value]
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            # The spot bookTicker has no event name to tell it by, and is frequent in recordings.
-            if b'@bookTicker"' in frame[:64]:
-                return _BOOK_TICKER
+            # What names no event is told by its stream.
+            if b'@bookTicker"' in frame[: binance.STREAM_NAME_BYTES]:
+                ticker: BestQuote = binance.decode_typed(_ticker, self.name, "a bookTicker", frame).data
+                return ticker
+            if binance.is_partial_depth(frame):
+                return self._decode_partial(frame)
             return binance.decode_control(self.name, frame, RECORDED, KNOWN, str(error))
+
+    def _decode_partial(self, frame: bytes) -> PartialDepth:
+        message: PartialMessage = binance.decode_typed(_partial, self.name, "partial depth", frame)
+        symbol, book = message.stream.partition("@")[0].upper(), message.data
+        return PartialDepth(symbol, book.last_update_id, book.bids, book.asks, None, None)
 
     def symbol_of(self, frame: bytes) -> str | None:
         """Tell at a glance which symbol a message is of; None where only ``decode`` can tell."""
@@ -139,6 +181,18 @@ class BinanceSpot:
         """Ask for the newest trade."""
         kind, weight = ("aggTrades", 4) if event == "aggTrade" else ("trades", 25)
         return RestRequest(f"/api/v3/{kind}?symbol={binance.query_symbol(symbol)}&limit=1", weight)
+
+    def open_interest_request(self, symbol: str) -> RestRequest | None:
+        """Spot has no open interest."""
+        return None
+
+    def decode_open_interest(self, body: bytes) -> OpenInterest:
+        """Decode the answer to ``open_interest_request``.
+
+        Raises:
+            MalformedMessageError: the body is not an open interest.
+        """
+        return binance.decode_open_interest(self.name, body)
 
     def resubscription(self, streams: Sequence[str], first_id: int) -> list[str]:
         """Make the requests that unsubscribe from streams and subscribe to them again."""

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import msgspec
 
-from harvest.market import CONTROL, DIFF, IdSpace
+from harvest.market import CHANNELS, DIFF, Channel, Feed, IdSpace
 from harvest.venues import binance
+from harvest.venues.binance_channels import BookTicker, ForceOrder, MarkPriceUpdate, PartialDepth
 from harvest.venues.binance_wire import AggTrade, Id, RawTrade, WireLevel, WireTime
 from harvest.venues.protocol import (
     ConnectionPlan,
@@ -27,10 +28,19 @@ from harvest.venues.protocol import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harvest.market import BookDiff, BookSnapshot, Feed, Instrument, Trade
+    from harvest.market import BookDiff, BookSnapshot, ChannelMessage, Instrument, OpenInterest, Trade
 
 #: Which route carries which stream. ``trade`` is undocumented, and seen flowing on the public route.
 ROUTES = {"aggTrade": "market", "trade": "public", "depth": "public"}
+CHANNEL_ROUTES: dict[Feed, str] = {
+    "bbo": "public",
+    "partial_depth": "public",
+    "mark": "market",
+    "liquidations": "market",
+}
+#: Flows once a second whatever the market does.
+MARK_STREAM = "markPrice@1s"
+
 
 #: Levels a side that the snapshot request serves, with its weight.
 SNAPSHOT_WEIGHTS = {5: 2, 10: 2, 20: 2, 50: 2, 100: 5, 500: 10, 1000: 20}
@@ -64,31 +74,17 @@ class DepthUpdate(
     trade_time: WireTime | None = None
 
 
-class BookTicker(msgspec.Struct, tag_field="e", tag="bookTicker"):
-    """The best bid and ask; not recorded, but frequent in recordings, and so passed over fast."""
-
-    shape: ClassVar[Literal[2]] = CONTROL
-    name: ClassVar[str] = "bookTicker"
-    known: ClassVar[bool] = True
-
-
 class Message(msgspec.Struct, gc=False):
     """The combined envelope."""
 
-    data: AggTrade | DepthUpdate | RawTrade | BookTicker
+    data: AggTrade | DepthUpdate | RawTrade | BookTicker | MarkPriceUpdate | ForceOrder
 
 
 _decode = msgspec.json.Decoder(Message, strict=False).decode
-RECORDED = frozenset({"aggTrade", "trade", "depthUpdate"})
+RECORDED = frozenset({"aggTrade", "trade", "depthUpdate", "bookTicker", "markPriceUpdate", "forceOrder"})
 KNOWN = frozenset(
     {
-        "bookTicker",
-        "depth5",
-        "depth10",
-        "depth20",
-        "markPriceUpdate",
         "kline",
-        "forceOrder",
         "contractInfo",
         "24hrTicker",
     }
@@ -105,11 +101,14 @@ class BinanceUsdm:
     max_streams: int = 200
     weight_per_minute: int = 2400
     depth_rule: DepthRule = "usdm"
+    channels: tuple[Channel, ...] = CHANNELS
 
     def connections(
         self, feed: Feed, symbols: Sequence[str], options: StreamOptions, *, ws_url: str, max_streams: int
     ) -> list[ConnectionPlan]:
         """Split ``symbols`` over connections on the route that carries the feed."""
+        if feed in CHANNEL_ROUTES:
+            return self._channel_connections(feed, symbols, options, ws_url=ws_url, max_streams=max_streams)
         event = options.trade_event if feed == "trade" else "depth"
         suffix = f"@{options.depth_interval_ms}ms" if feed == "orderbook" else ""
         url = f"{ws_url}/{ROUTES[event]}/stream"
@@ -117,16 +116,46 @@ class BinanceUsdm:
             feed, url, symbols, lambda symbol: f"{binance.stream_symbol(symbol)}@{event}{suffix}", max_streams
         )
 
-    def decode(self, frame: bytes) -> Trade | BookDiff | Control:
+    def _channel_connections(
+        self, feed: Feed, symbols: Sequence[str], options: StreamOptions, *, ws_url: str, max_streams: int
+    ) -> list[ConnectionPlan]:
+        events = {
+            "bbo": "bookTicker",
+            "mark": MARK_STREAM,
+            "liquidations": "forceOrder",
+            "partial_depth": f"depth{options.partial_levels}@{options.partial_interval_ms}ms",
+        }
+        return binance.split_connections(
+            feed,
+            f"{ws_url}/{CHANNEL_ROUTES[feed]}/stream",
+            symbols,
+            lambda symbol: f"{binance.stream_symbol(symbol)}@{events[feed]}",
+            max_streams,
+            # Liquidations may not come for hours: what always flows shows that the connection delivers.
+            pulse=MARK_STREAM if feed == "liquidations" else "",
+        )
+
+    def decode(self, frame: bytes) -> Trade | BookDiff | ChannelMessage | Control:
         """Decode one message of a combined stream.
 
         Raises:
             MalformedMessageError: the message is not what the venue documents.
         """
         try:
-            return _decode(frame).data  # type: ignore[return-value]
+            message = _decode(frame).data
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return binance.decode_control(self.name, frame, RECORDED, KNOWN, str(error))
+        # Nearly every diff's stream names its interval: one search is all that it costs them.
+        if type(message) is DepthUpdate and frame.find(b"@depth@") < 0 and binance.is_partial_depth(frame):
+            return PartialDepth(
+                message.symbol,
+                message.last_update_id,
+                message.bids,
+                message.asks,
+                message.event_time,
+                message.trade_time,
+            )
+        return message  # type: ignore[return-value]
 
     def symbol_of(self, frame: bytes) -> str | None:
         """Tell at a glance which symbol a message is of; None where only ``decode`` can tell."""
@@ -162,6 +191,18 @@ class BinanceUsdm:
         """Ask for the newest trade."""
         kind, weight = ("aggTrades", 20) if event == "aggTrade" else ("trades", 5)
         return RestRequest(f"/fapi/v1/{kind}?symbol={binance.query_symbol(symbol)}&limit=1", weight)
+
+    def open_interest_request(self, symbol: str) -> RestRequest | None:
+        """Ask for the open interest."""
+        return RestRequest(f"/fapi/v1/openInterest?symbol={binance.query_symbol(symbol)}", 1)
+
+    def decode_open_interest(self, body: bytes) -> OpenInterest:
+        """Decode the answer to ``open_interest_request``.
+
+        Raises:
+            MalformedMessageError: the body is not an open interest.
+        """
+        return binance.decode_open_interest(self.name, body)
 
     def resubscription(self, streams: Sequence[str], first_id: int) -> list[str]:
         """Make the requests that unsubscribe from streams and subscribe to them again."""

@@ -6,12 +6,20 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 import msgspec
 
-from harvest.market import CONTROL, Feed
+from harvest.market import CONTROL, Channel, Feed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harvest.market import BookDiff, BookSnapshot, IdSpace, Instrument, Trade
+    from harvest.market import (
+        BookDiff,
+        BookSnapshot,
+        ChannelMessage,
+        IdSpace,
+        Instrument,
+        OpenInterest,
+        Trade,
+    )
 
 TradeEvent = Literal["aggTrade", "trade"]
 DepthRule = Literal["spot", "usdm"]
@@ -51,16 +59,19 @@ Control = Acknowledgement | Refusal | ShutdownNotice | OtherEvent
 
 
 class StreamOptions(msgspec.Struct, frozen=True):
-    """What to subscribe to: which trade event, and the interval of the depth diffs in milliseconds."""
+    """What to subscribe to: which trade event, how many levels of partial depth; intervals are in milliseconds."""
 
     trade_event: TradeEvent = "aggTrade"
     depth_interval_ms: int = 100
+    partial_levels: int = 20
+    partial_interval_ms: int = 100
 
 
 class ConnectionPlan(msgspec.Struct, frozen=True):
     """One connection to make: its URL, its streams, and the subscribe requests to send once it is open.
 
-    ``requests`` are in order, with the ids 1, 2, …; each is answered by an Acknowledgement or a Refusal.
+    ``requests`` are in order, with the ids 1, 2, …; each is answered by an Acknowledgement or a Refusal. The streams are
+    one a symbol, in their order; where these may be silent by nature, one of another channel, which never is, follows them.
     """
 
     feed: Feed
@@ -89,6 +100,8 @@ class Venue(Protocol):
     weight_per_minute: int
     #: Which of the two gap rules its depth stream obeys.
     depth_rule: DepthRule
+    #: What it has besides trades and order books.
+    channels: tuple[Channel, ...]
 
     def connections(
         self, feed: Feed, symbols: Sequence[str], options: StreamOptions, *, ws_url: str, max_streams: int
@@ -96,7 +109,7 @@ class Venue(Protocol):
         """Split ``symbols`` over as few connections as the limits allow."""
         ...
 
-    def decode(self, frame: bytes) -> Trade | BookDiff | Control:
+    def decode(self, frame: bytes) -> Trade | BookDiff | ChannelMessage | Control:
         """Decode one WebSocket message; its ``shape`` says which it is.
 
         Raises:
@@ -130,6 +143,18 @@ class Venue(Protocol):
 
     def latest_trade_request(self, event: TradeEvent, symbol: str) -> RestRequest:
         """Ask for the newest trade; ``decode_trades`` decodes the answer."""
+        ...
+
+    def open_interest_request(self, symbol: str) -> RestRequest | None:
+        """Ask for the open interest; None where the venue has none."""
+        ...
+
+    def decode_open_interest(self, body: bytes) -> OpenInterest:
+        """Decode the answer to ``open_interest_request``.
+
+        Raises:
+            MalformedMessageError: the body is not an open interest.
+        """
         ...
 
     def resubscription(self, streams: Sequence[str], first_id: int) -> list[str]:

@@ -101,7 +101,7 @@ def test_a_byte_order_mark_is_no_part_of_the_file(asker: Asker) -> None:
         (
             "[x]\n",
             "settings.toml:1: unknown section [x]. "
-            "Sections are capture, streams, health, rotation, writer, journal, compaction, book, rest, log.",
+            "Sections are capture, channels, streams, health, rotation, writer, journal, compaction, book, rest, log.",
         ),
         (
             "\n[streams]\nidle_sec = 1\n",
@@ -127,7 +127,7 @@ def test_a_byte_order_mark_is_no_part_of_the_file(asker: Asker) -> None:
         (
             "qqq = 1\n",
             "settings.toml:1: unknown key qqq outside of any section. "
-            "Sections are capture, streams, health, rotation, writer, journal, compaction, book, rest, log.",
+            "Sections are capture, channels, streams, health, rotation, writer, journal, compaction, book, rest, log.",
         ),
         (
             'profile = "testing"\n',
