@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from harvest.market import CHANNELS
 from harvest.pipeline.verify.rows import cut, rows_of, stretches
 from harvest.storage.account import Account
 from harvest.storage.kinds import UNKNOWN, kinds
@@ -37,23 +38,27 @@ _ID_COLUMNS: Final = {
     "orderbook": ("update_id",),
     "ofi": ("update_id",),
     "audits": ("update_id",),
+    "bbo": ("update_id",),
+    "partial_depth": ("update_id",),
 }
-_TIME_COLUMN: Final = {
+_TIME_COLUMN: Final[dict[str, str]] = {
     "prices": "trade_time",
     "cvd": "event_time",
     "depth": "event_time",
     "orderbook": "event_time",
     "ofi": "event_time",
     "audits": "event_time",
+    **dict.fromkeys(CHANNELS, "event_time"),
 }
 #: The column whose day is the directory's, where it is known; else that of ``recv_ns``. The trade time of ``cvd`` is not
 #: in its rows: it is held against ``prices``.
-_DATE_COLUMN: Final = {
+_DATE_COLUMN: Final[dict[str, str]] = {
     "prices": "trade_time",
     "depth": "event_time",
     "orderbook": "event_time",
     "ofi": "event_time",
     "audits": "event_time",
+    **dict.fromkeys(CHANNELS, "event_time"),
     "breaks": "recv_ns",
 }
 #: Columns that hold no NaN and no infinity, by kind.
@@ -62,7 +67,15 @@ _FINITE: Final = {
     "cvd": ("delta", "cvd"),
     "ofi": ("ofi_1", "ofi_5", "ofi_10"),
     "audits": ("max_drift",),
+    "bbo": ("bid_px", "bid_qty", "ask_px", "ask_qty"),
+    "mark": ("mark_price", "index_price", "settle_price"),
+    "liquidations": ("price", "average_price", "qty", "last_qty", "filled_qty"),
+    "open_interest": ("open_interest",),
 }
+#: Columns that hold nothing negative.
+_NOT_NEGATIVE: Final = _FINITE | {"prices": ("qty",), "cvd": (), "ofi": (), "audits": ()}
+#: Kinds whose rows are lists of levels.
+_WITH_LISTS: Final = ("depth", "partial_depth")
 
 
 class _Range:
@@ -120,7 +133,7 @@ class CheckedFile:
                 facts = read_facts(opened.metadata.metadata)
                 if self._has_columns(opened):
                     account = Account(file.kind, facts)
-                    size = LISTS_BATCH_ROWS if file.kind == "depth" else BATCH_ROWS
+                    size = LISTS_BATCH_ROWS if file.kind in _WITH_LISTS else BATCH_ROWS
                     for batch in opened.iter_batches(size, use_threads=False):
                         rows = self._check(rows_of(batch))
                         account.add(rows)
@@ -168,9 +181,9 @@ class CheckedFile:
         self._check_dates(rows)
         for name in _FINITE.get(kind, ()):
             self._check_values(rows, name, np.isfinite(rows[name]))
-        if kind == "prices":
-            self._check_values(rows, "qty", ~(rows["qty"] < 0))
-        elif kind == "depth":
+        for name in _NOT_NEGATIVE.get(kind, ()):
+            self._check_values(rows, name, ~(rows[name] < 0))
+        if kind in _WITH_LISTS:
             self._check_values(rows, "a price or quantity", ~rows["unsound"])
         return self._in_order(rows)
 

@@ -10,7 +10,7 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from harvest.pipeline.verify.findings import Missing
+    from harvest.pipeline.verify.findings import Missing, Uncovered
 
 DAY_NS = 86_400 * 10**9
 Interval = tuple[int, int]
@@ -48,7 +48,7 @@ def length(intervals: Iterable[Interval], within: Interval) -> int:
     return sum(max(min(high, within[1]) - max(low, within[0]), 0) for low, high in intervals)
 
 
-def uncovered(missing: Iterable[Missing]) -> list[Interval]:
+def uncovered(missing: Iterable[Missing | Uncovered]) -> list[Interval]:
     """Return the times in which something is missing."""
     return merged(
         (one.from_ns, one.to_ns)

@@ -37,6 +37,14 @@ class Missing(msgspec.Struct, frozen=True):
         return self.why != UNEXPLAINED
 
 
+class Uncovered(msgspec.Struct, frozen=True):
+    """A time in which no row could come of a kind whose rows do not tell what came before; ``from_ns`` None where unknown."""
+
+    from_ns: int | None
+    to_ns: int
+    why: str
+
+
 class Damage(msgspec.Struct, frozen=True):
     """Something that is not as it was written, or never should have been written so.
 

@@ -52,7 +52,9 @@ class Reading:
         self.tallies: dict[str, Tally] = defaultdict(Tally)
         self._root, self._series, self._findings, self._on_bytes = root, series, findings, on_bytes
         runs = {part.run for files in series.kinds.values() for file in files for part in file.parts}
-        self._runs = {run: number for number, run in enumerate(sorted(runs))}
+        #: The runs by name; the place of one is its number in the column ``run``.
+        self.runs = sorted(runs)
+        self._runs = {run: number for number, run in enumerate(self.runs)}
         self._pages: dict[int, dict[tuple[str, str], Entry]] = {}
         self._latest: dict[tuple[str, int], int] = {}
 

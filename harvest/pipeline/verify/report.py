@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from harvest.pipeline.verify.coverage import DayCoverage
-    from harvest.pipeline.verify.findings import Damage, Missing
+    from harvest.pipeline.verify.findings import Damage, Missing, Uncovered
     from harvest.pipeline.verify.series import SeriesReport
 
 EXIT_COMPLETE, EXIT_EXPLAINED, EXIT_DAMAGED = 0, 1, 3
@@ -46,6 +46,11 @@ class Report:
         return [(series, one) for series in self.series for one in series.missing]
 
     @property
+    def uncovered(self) -> list[tuple[SeriesReport, Uncovered]]:
+        """All times in which nothing could come of a channel, with the series."""
+        return [(series, one) for series in self.series for one in series.uncovered]
+
+    @property
     def unexplained(self) -> int:
         """The number of intervals of which nobody knows why."""
         return sum(one.why == UNEXPLAINED for _, one in self.missing)
@@ -55,7 +60,7 @@ class Report:
         """0: complete; 1: something is missing, and it is known why; 3: unexplained gaps, or damage."""
         if self.damage or self.unexplained:
             return EXIT_DAMAGED
-        return EXIT_EXPLAINED if self.missing else EXIT_COMPLETE
+        return EXIT_EXPLAINED if self.missing or self.uncovered else EXIT_COMPLETE
 
     @property
     def complete(self) -> bool:
@@ -78,6 +83,7 @@ class Report:
                     "coverage_ids": series.coverage_ids,
                     "coverage_s": series.coverage_s,
                     "missing": msgspec.to_builtins(series.missing),
+                    "uncovered": msgspec.to_builtins(series.uncovered),
                 }
                 for series in self.series
             ],
@@ -94,6 +100,7 @@ class Report:
             console.print(self._latencies())
         missing = [_missing_line(series, one) for series, one in self.missing]
         _print_some(console, "missing", missing)
+        _print_some(console, "not covered", [_uncovered_line(series, one) for series, one in self.uncovered])
         _print_some(console, "DAMAGE", [_damage_line(one) for one in self.damage])
         _print_some(console, "warnings", self.warnings)
         console.print(self.verdict, highlight=False, soft_wrap=True, markup=False)
@@ -101,7 +108,7 @@ class Report:
     @property
     def judgement(self) -> str:
         """Say it in one line that depends on the data alone."""
-        gaps = len(self.missing)
+        gaps = len(self.missing) + len(self.uncovered)
         if self.exit_code == EXIT_COMPLETE:
             return "COMPLETE: nothing is missing, nothing is damaged"
         if self.exit_code == EXIT_EXPLAINED:
@@ -187,6 +194,11 @@ def _percent(value: float | None) -> str:
 def _missing_line(series: SeriesReport, one: Missing) -> str:
     when = f"{_time(one.from_ns)} to {_time(one.to_ns)}"
     return f"{series.venue} {series.symbol} {series.kind}: {one.from_id} to {one.to_id}, {one.why}, {when}"
+
+
+def _uncovered_line(series: SeriesReport, one: Uncovered) -> str:
+    when = f"{_time(one.from_ns)} to {_time(one.to_ns)}"
+    return f"{series.venue} {series.symbol} {series.kind}: {one.why}, {when}"
 
 
 def _damage_line(one: Damage) -> str:

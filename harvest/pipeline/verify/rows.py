@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Rows: TypeAlias = dict[str, "NDArray[Any]"]
 """Columns of equal length. Unknown integers are ``UNKNOWN``, unknown floats NaN; the two columns of a side of ``depth`` are
-one of lists, named ``bids`` and ``asks``, one list of levels a row, and ``unsound`` tells where some were left out; labels are
+one of lists (as those of ``partial_depth`` are), named ``bids`` and ``asks``, one list of levels a row, and ``unsound`` tells where some were left out; labels are
 strings."""
 
 BIDS = "bid_px"
@@ -33,7 +33,7 @@ def rows_of(batch: pa.RecordBatch) -> Rows:
         if column.type == LEVELS or pa.types.is_list(column.type):
             continue
         rows[name] = _array(column)
-    if BIDS in batch.schema.names:
+    if BIDS in batch.schema.names and BIDS not in rows:
         rows["bids"], unsound_bids = _levels(batch[BIDS], batch["bid_qty"])
         rows["asks"], unsound_asks = _levels(batch["ask_px"], batch["ask_qty"])
         rows["unsound"] = unsound_bids | unsound_asks

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from harvest.market import CHANNELS
 from harvest.pipeline.verify import coverage
+from harvest.pipeline.verify.channels import ChannelRows
 from harvest.pipeline.verify.discovery import report_overlaps
 from harvest.pipeline.verify.explain import Break
-from harvest.pipeline.verify.findings import Damage, Findings, Missing
+from harvest.pipeline.verify.findings import Damage, Findings, Missing, Uncovered
 from harvest.pipeline.verify.latency import Latency
 from harvest.pipeline.verify.orderbook import DERIVED, Orderbook
+from harvest.pipeline.verify.quotes import QuoteAgreement
 from harvest.pipeline.verify.reading import Reading
 from harvest.pipeline.verify.replay import Drift
 from harvest.pipeline.verify.rows import cut
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
     from harvest.pipeline.verify.reading import Tally
 
 #: Kinds that are told apart here; of others the files alone are verified.
-KINDS = ("prices", "depth", "orderbook", "ofi", "cvd", "breaks", "audits")
+KINDS = ("prices", "depth", "orderbook", "ofi", "cvd", *CHANNELS, "breaks", "audits")
 
 
 class SeriesReport(msgspec.Struct):
@@ -55,6 +58,11 @@ class SeriesReport(msgspec.Struct):
     latency: Latency | None = None
     #: Rows of ``orderbook`` and ``ofi`` while the book was not in sync.
     suspect_rows: int = 0
+    #: Tops of ``orderbook`` that were held against ``bbo``, and those of them that it does not agree with.
+    tops_compared: int = 0
+    tops_disagreeing: int = 0
+    #: When nothing could come of a kind whose rows do not tell what came before (the channels).
+    uncovered: list[Uncovered] = msgspec.field(default_factory=list)
     files: int = 0
     bytes: int = 0
 
@@ -78,6 +86,8 @@ class _Verification:
         self._findings = Findings(root, series.venue, series.symbol)
         self._reading = Reading(root, series, self._findings, on_bytes)
         self._reports: list[SeriesReport] = []
+        #: Breaks of feeds whose messages have no ids that follow each other.
+        self._broken: dict[str, list[Uncovered]] = {}
 
     def run(self) -> SeriesResult:
         series, findings = self._series, self._findings
@@ -86,6 +96,9 @@ class _Verification:
         breaks = self._read_breaks()
         self._verify_trades(breaks)
         self._verify_book(breaks, self._read_drifts())
+        for channel in CHANNELS:
+            if channel in series.kinds:
+                self._verify_channel(channel)
         for kind in sorted(set(series.kinds) - set(KINDS)):
             findings.warn(
                 f"{series.venue} {series.symbol}: of kind {kind} the files alone are verified", sort="kind"
@@ -109,8 +122,10 @@ class _Verification:
             for rows in self._reading.open(file).batches():
                 for values in zip(*(rows[name].tolist() for name in names), strict=True):
                     seq, feed, reason, from_id, to_id, from_ns, to_ns = values
-                    if UNKNOWN not in (from_id, to_id):
-                        since_ns = None if from_ns == UNKNOWN else from_ns
+                    since_ns = None if from_ns == UNKNOWN else from_ns
+                    if feed in CHANNELS:
+                        self._broken.setdefault(feed, []).append(Uncovered(since_ns, to_ns, reason))
+                    elif UNKNOWN not in (from_id, to_id):
                         found.append(Break(seq, feed, reason, from_id, to_id, since_ns, to_ns))
         return found
 
@@ -235,6 +250,33 @@ class _Verification:
         report.coverage_s = coverage.seconds(stretches.time_bounds, lacking)
         time = coverage.seconds_by_day(stretches.time_bounds, lacking)
         report.days = coverage.days(self._reading.tallies[kind].rows_by_day, None, {}, time)
+
+    def _verify_channel(self, kind: str) -> None:
+        files, broken = self._series.kinds[kind], self._broken.get(kind, [])
+        channel = ChannelRows(kind, self._reading, self._findings)
+        tops = self._series.kinds.get("orderbook", ())
+        agreement = QuoteAgreement(tops, self._reading.runs, broken)
+        if kind == "bbo":
+            channel.read(files, follow=agreement.follow)
+            if agreement.disagreeing:
+                self._findings.warn(
+                    f"{self._series.venue} {self._series.symbol}: {agreement.disagreeing:,} of {agreement.compared:,} tops "
+                    "of orderbook are not what bbo says",
+                    sort="bbo",
+                )
+        else:
+            channel.read(files)
+        report = self._report(kind)
+        report.duplicates, report.latency = channel.duplicates, channel.latencies.summary()
+        report.tops_compared, report.tops_disagreeing = agreement.compared, agreement.disagreeing
+        report.uncovered = channel.uncovered(broken)
+        if channel.bounds is not None:
+            report.first_id, report.last_id = channel.bounds
+        if channel.time_bounds is not None:
+            lacking = coverage.uncovered(report.uncovered)
+            report.coverage_s = coverage.seconds(channel.time_bounds, lacking)
+            time = coverage.seconds_by_day(channel.time_bounds, lacking)
+            report.days = coverage.days(self._reading.tallies[kind].rows_by_day, None, {}, time)
 
     def _read_all(self, kind: str) -> None:
         for file in self._series.kinds[kind]:
