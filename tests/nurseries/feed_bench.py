@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
     from pathlib import Path
 
-    from harvest.market import Feed
+    from harvest.market import Channel, Feed
     from harvest.pipeline.events import Outcome
     from harvest.pipeline.records import Record
     from harvest.venues.protocol import ConnectionPlan
@@ -51,8 +51,15 @@ SETTINGS = attrs.evolve(
 class Bench:
     """A real intake and pipeline that remember each record, and the feeds that lead to them."""
 
-    def __init__(self, root: Path, symbols: Sequence[str] = ("BTCUSDT",), **settings: Any) -> None:
-        self.harness = Harness(symbols=symbols)
+    def __init__(
+        self,
+        root: Path,
+        symbols: Sequence[str] = ("BTCUSDT",),
+        *,
+        channels: Sequence[Channel] = (),
+        **settings: Any,
+    ) -> None:
+        self.harness = Harness(symbols=symbols, channels=channels)
         self.metrics = self.harness.metrics
         self.records: list[Record] = []
         self.quarantine = Quarantine(root, "run")

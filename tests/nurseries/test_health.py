@@ -9,7 +9,9 @@ import trio
 from harvest.metrics import Metrics
 from harvest.nurseries.health import Health
 
-SETTINGS = SimpleNamespace(interval_s=25.0, trade_timeout_s=150.0, orderbook_timeout_s=180.0)
+SETTINGS = SimpleNamespace(
+    interval_s=25.0, trade_timeout_s=150.0, orderbook_timeout_s=180.0, channel_timeout_s=100.0
+)
 
 
 def now_ns() -> int:
@@ -75,3 +77,20 @@ async def test_the_check_comes_at_its_own_interval(autojump_clock, lines):
     with trio.move_on_after(31):
         await health.run()
     assert [line["silent_s"] for line in lines] == [20.0, 25.0, 30.0]
+
+
+async def test_channels_have_a_timeout_of_their_own_and_liquidations_may_be_silent_for_ever(
+    autojump_clock, lines
+):
+    metrics = Metrics()
+    for feed in ("bbo", "liquidations", "trade"):
+        metrics.feed(feed, "BTCUSDT").last_mono_ns = 0
+    health = Health(metrics, SETTINGS, now_ns)
+    with trio.move_on_after(126):
+        await health.run()
+    assert [(line["tag"], line["event"]) for line in lines] == [
+        ("HEALTH.CHANNEL.BBO", "BTCUSDT bbo stream silent for 125.0s")
+    ]
+    with trio.move_on_after(10_000):
+        await health.run()
+    assert {feed for feed, _ in health.silent} == {"bbo", "trade"}

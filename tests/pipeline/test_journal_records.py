@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harvest.market import CHANNELS
 from harvest.pipeline.journal_records import KINDS, decode_record, encode_record
-from harvest.pipeline.records import Checkpoint, Frames, Record, SnapshotBody
+from harvest.pipeline.records import ChannelBody, Checkpoint, Frames, Record, SnapshotBody
 from harvest.storage.journal import Entry, JournalError
 from harvest.storage.journal.entries import FIRST_KIND, LAST_KIND, LOST
 from tests.pipeline.wire import Harness, diff, trade
@@ -27,7 +28,7 @@ FIELDS = {
     "symbols": st.lists(TEXTS, max_size=5).map(tuple),
     "body": st.binary(max_size=300),
     "state": st.binary(max_size=300),
-    "feed": st.sampled_from(["trade", "orderbook"]),
+    "feed": st.sampled_from(["trade", "orderbook", *CHANNELS]),
     "reason": TEXTS,
     "from_id": INTEGERS,
     "to_id": INTEGERS,
@@ -35,10 +36,18 @@ FIELDS = {
     "lost_frames": INTEGERS,
     "round": INTEGERS,
     "of": INTEGERS,
+    "failed": INTEGERS,
 }
-RECORDS = st.one_of(
-    *(st.builds(kind, **{name: FIELDS[name] for name in kind.__struct_fields__}) for kind in get_args(Record))
-)
+#: What REST is asked for belongs to no feed of trades or books.
+CHANNEL_FIELDS = FIELDS | {"feed": st.sampled_from(CHANNELS)}
+
+
+def fields_of(kind):
+    known = CHANNEL_FIELDS if kind is ChannelBody else FIELDS
+    return {name: known[name] for name in kind.__struct_fields__}
+
+
+RECORDS = st.one_of(*(st.builds(kind, **fields_of(kind)) for kind in get_args(Record)))
 
 
 @given(RECORDS)

@@ -19,8 +19,10 @@ KINDS = ("prices", "depth", "orderbook", "ofi", "cvd", "breaks")
 def test_events_that_are_not_recorded_are_counted_by_name_known_ones_apart():
     harness = Harness()
     outcome = harness.frames(
-        b'{"stream":"btcusdt@bookTicker","data":{"e":"bookTicker","u":1,"s":"BTCUSDT","b":"1","B":"1","a":"2","A":"1"}}',
-        b'{"stream":"btcusdt@markPrice","data":{"e":"markPriceUpdate","s":"BTCUSDT","p":"1.0"}}',
+        b'{"stream":"btcusdt@bookTicker","data":{"e":"bookTicker","u":1,"s":"BTCUSDT","b":"1","B":"1","a":"2","A":"1",'
+        b'"E":1,"T":1}}',
+        b'{"stream":"btcusdt@markPrice","data":{"e":"markPriceUpdate","s":"BTCUSDT","E":1,"p":"1.0","i":"1.0",'
+        b'"P":"1.0","r":"0.1","T":1}}',
         b'{"stream":"btcusdt@novelty","data":{"e":"novelty","s":"BTCUSDT"}}',
         b'{"stream":"btcusdt@novelty","data":{"e":"novelty","s":"BTCUSDT"}}',
     )

@@ -9,6 +9,8 @@ from rich.console import Console
 from tests.pipeline.ingested import ingest, write_recording
 from tests.pipeline.wire import diff, trade
 
+TICKER = b'{"e":"bookTicker","u":1,"E":1,"T":1,"s":"BTCUSDT","b":"1","B":"1","a":"2","A":"1"}'
+
 
 def printed(summary, **console):
     file = io.StringIO()
@@ -26,7 +28,7 @@ def test_summary_names_rows_gaps_and_whatever_did_not_become_a_row(tmp_path):
         b'{"data":{"e":"novelty"}}',
         trade(1, symbol="X" * 300),
     ]
-    frames += [b'{"stream":"btcusdt@bookTicker","data":{"e":"bookTicker","u":1,"s":"BTCUSDT"}}'] * 1234
+    frames += [b'{"stream":"btcusdt@bookTicker","data":%s}' % TICKER] * 1234
     summary = ingest([write_recording(tmp_path / "a", frames)], tmp_path / "data")
     text = printed(summary)
     (row,) = [line for line in text.splitlines() if "BTCUSDT" in line]

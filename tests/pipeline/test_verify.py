@@ -302,7 +302,7 @@ def test_json_has_the_promised_shape(tmp_path):
     prices = document["series"][0]
     assert list(prices) == [
         *("venue", "symbol", "kind", "rows", "duplicates", "first_id", "last_id"),
-        *("coverage_ids", "coverage_s", "missing"),
+        *("coverage_ids", "coverage_s", "missing", "uncovered"),
     ]
     assert list(prices["missing"][0]) == ["from_id", "to_id", "from_ns", "to_ns", "why"]
     assert document["damage"][0]["kind"] == "cvd"

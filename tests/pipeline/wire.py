@@ -111,6 +111,7 @@ class Harness:
         max_rows: int = 10**6,
         max_pending_diffs: int = 100,
         stored_cvd: dict[tuple[str, int], int] | None = None,
+        channels: Sequence[Any] = (),
     ) -> None:
         self.metrics = Metrics()
         self.pipeline = Pipeline(
@@ -121,6 +122,7 @@ class Harness:
             max_pending_diffs=max_pending_diffs,
             resume_cvd=lambda symbol, day: (stored_cvd or {}).get((symbol, day), 0),
             symbols=symbols,
+            channels=channels,
         )
         self.seq = 0
         self.recv_ns = T0_MS * 10**6

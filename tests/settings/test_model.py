@@ -51,6 +51,7 @@ def test_the_flags_are_those_of_the_command_line() -> None:
         "--keep-days",
         "--trade-event",
         "--depth-interval-ms",
+        "--channels",
         "--connections",
         "--log-format",
         "--log-level",
@@ -77,17 +78,22 @@ def test_the_profiles_have_the_numbers_that_the_documentation_gives() -> None:
         "streams.idle_s",
         "health.trade_timeout_s",
         "health.orderbook_timeout_s",
+        "health.channel_timeout_s",
         "health.interval_s",
         "writer.save_concurrency",
         "rotation.extreme_threshold_rows",
     )
     numbers = {name: tuple(values[path] for path in paths) for name, values in PROFILES.items()}
     assert numbers == {
-        "conservative": (120, 150, 180, 25, 2, 30_000),
-        "aggressive": (60, 90, 120, 15, 4, 20_000),
-        "testing": (10, 15, 20, 5, 3, 1_000),
+        "conservative": (120, 150, 180, 180, 25, 2, 30_000),
+        "aggressive": (60, 90, 120, 120, 15, 4, 20_000),
+        "testing": (10, 15, 20, 20, 5, 3, 1_000),
     }
-    assert [set(values) - set(paths) for values in PROFILES.values()] == [set(), set(), {"capture.run_hours"}]
+    assert [set(values) - set(paths) for values in PROFILES.values()] == [
+        set(),
+        set(),
+        {"capture.run_hours", "channels.open_interest_s"},
+    ]
     assert PROFILES["testing"]["capture.run_hours"] == 0.1
 
 

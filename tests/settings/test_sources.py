@@ -118,7 +118,8 @@ def test_a_byte_order_mark_is_no_part_of_the_file(asker: Asker) -> None:
         (
             "[health]\nqqq = 1\n",
             "settings.toml:2: unknown key qqq in [health]. "
-            "Keys of [health] are interval_s, trade_timeout_s, orderbook_timeout_s.",
+            "Keys of [health] are interval_s, trade_timeout_s, orderbook_timeout_s, "
+            "channel_timeout_s.",
         ),
         (
             "STREAM_IDLE_SEC = 1\n",

@@ -5,7 +5,22 @@ from __future__ import annotations
 import datetime
 from typing import TYPE_CHECKING, Any
 
-from harvest.storage.kinds import AUDITS, BREAKS, CVD, DEPTH, OFI, PRICES, TIME, UNKNOWN, orderbook
+from harvest.storage.kinds import (
+    AUDITS,
+    BBO,
+    BREAKS,
+    CVD,
+    DEPTH,
+    LIQUIDATIONS,
+    MARK,
+    OFI,
+    OPEN_INTEREST,
+    PARTIAL_DEPTH,
+    PRICES,
+    TIME,
+    UNKNOWN,
+    orderbook,
+)
 from harvest.storage.tables import DAY_US, Sealed, Tables
 
 if TYPE_CHECKING:
@@ -58,6 +73,22 @@ def one_of_each() -> list[Sealed]:
             (at, 6, 1.0, 1.0, 1.0, -2.0, 0),
         ],
         CVD: [(at, 7, 2.0, 2.0), (at, 8, -3.0, -1.0), (at, 9, -2.0, -3.0)],
+        BBO: [
+            (UNKNOWN, UNKNOWN, 4, 100.0, 1.0, 101.0, 2.0),
+            (at, at - 1, 5, 100.0, 0.5, 101.0, 2.0),
+            (at + 1, at, 6, 100.5, 1.0, 101.0, 2.0),
+        ],
+        MARK: [
+            (at, 100.25, 100.5, 100.5, 100.25, 0.0001, at + 9),
+            (at, 100.25, 100.5, 100.5, float("nan"), float("nan"), UNKNOWN),
+            (at + 1, 100.25, 100.5, 100.5, 100.0, -0.0001, at + 9),
+        ],
+        LIQUIDATIONS: [
+            (at, at - 1, 0, 0, 0, 2, 100.0, 100.5, 2.0, 1.0, 2.0),
+            (at, at - 1, 1, 1, 4, 5, 100.0, 100.5, 2.0, 1.0, 2.0),
+            (at + 1, at, 1, 2, 1, 1, 100.0, 100.5, 2.0, 1.0, 1.0),
+        ],
+        OPEN_INTEREST: [(at, 1000.5), (at + 1, 1001.0), (at + 2, 999.0)],
         BREAKS: [(0, 0, 5, 6, 10, 20), (1, 1, UNKNOWN, UNKNOWN, UNKNOWN, 20), (1, 7, 5, UNKNOWN, 11, 21)],
         AUDITS: [
             (at, 9, 8, 5, 4, 0, 0, 0.0, 0, 0, 0, 0, 0, 0, 0),
@@ -89,6 +120,21 @@ def one_of_each() -> list[Sealed]:
     for index, (*row, bids, asks, source) in enumerate(diffs):
         table.mark(10 + index, 1000 + index, source)
         table.rows += DEPTH.packer.pack(*row, len(bids), len(asks))
+        table.bids.extend(number for level in bids for number in level)
+        table.asks.extend(number for level in asks for number in level)
+        table.count += 1
+    table = tables.table(PARTIAL_DEPTH, "BTCUSDT", DAY)
+    assert table.bids is not None
+    assert table.asks is not None
+    for index, (event_us, bids, asks) in enumerate(
+        [
+            (UNKNOWN, [(100.0, 1.0), (99.5, 2.0)], [(101.0, 4.0)]),
+            (at, [], [(101.0, 1.0)]),
+            (at, [(1.0, 1.0)], []),
+        ]
+    ):
+        table.mark(10 + index, 1000 + index, 0)
+        table.rows += PARTIAL_DEPTH.packer.pack(event_us, UNKNOWN, 5 + index, len(bids), len(asks))
         table.bids.extend(number for level in bids for number in level)
         table.asks.extend(number for level in asks for number in level)
         table.count += 1
