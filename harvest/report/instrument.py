@@ -173,7 +173,7 @@ def _timeline(one: Instrument, axis: TimeAxis) -> Html:
         if not breaks
         else element(
             "p",
-            "Breaks that are no gap above were filled: over REST, or by another connection.",
+            "Breaks that are no gap above left nothing missing: REST or another connection filled them, or nothing came.",
             class_="note",
         ),
     )
