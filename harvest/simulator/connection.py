@@ -129,6 +129,8 @@ class Connection:
                 continue
             if self._state.rules.futures and (key.route != self.route or standing.mutes(self.route)):
                 continue
+            if key.symbol in standing.delisted or (key.symbol is not None and standing.halts(key.symbol)):
+                continue
             if any(target.hits(key) for target in self.silenced) or standing.silences_new(
                 key, self.opened_at
             ):

@@ -145,6 +145,10 @@ class _Performer:
         match fault.action:
             case "mute route":
                 standing.muted_routes[fault.route or ""] = until
+            case "delist":
+                standing.delisted.add(fault.target.symbol or "")
+            case "halt":
+                standing.halted_until[fault.target.symbol or ""] = until
             case "no-pong":
                 standing.no_pong_until = until
             case "reject connections":

@@ -18,6 +18,8 @@ Action = Literal[
     "forget",
     "cut",
     "mute route",
+    "delist",
+    "halt",
     "shutdown",
     "no-pong",
     "reject connections",

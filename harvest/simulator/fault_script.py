@@ -10,6 +10,8 @@ number is seconds, and ``5s..20s`` is a seeded random one between them. Any faul
 | ``forget trades|orderbook|all|SYMBOL [trades|orderbook] at T`` | the open connections lose these subscriptions without a word; subscribing again helps |
 | ``cut [trades|orderbook|all|SYMBOL] at T [with CODE|hard]`` | the connections that carry any are closed with a code (1001), or reset |
 | ``mute route public|market at T [for D]`` | this route acknowledges, and is silent |
+| ``delist SYMBOL at T`` | it is listed no more: REST does not know it, its streams are silent |
+| ``halt SYMBOL at T [for D]`` | exchangeInfo does not say TRADING, its streams are silent; REST has what they leave out |
 | ``shutdown at T [notice D]`` | ``serverShutdown`` everywhere, and after the notice (5 s) a cut |
 | ``no-pong at T [for D]`` | pings of clients are not answered |
 | ``reject connections at T for D [hard]`` | WebSocket handshakes get a 503, or a reset |
@@ -75,6 +77,8 @@ _SHAPES: Final[dict[Action, _Shape]] = {
     "forget": _shape("must", "on"),
     "cut": _shape("may", "with hard on"),
     "mute route": _shape("no", "for"),
+    "delist": _shape("must"),
+    "halt": _shape("must", "for"),
     "shutdown": _shape("no", "notice on"),
     "no-pong": _shape("no", "for"),
     "reject connections": _shape("no", "hard", needs_for=True),
@@ -112,6 +116,8 @@ class _Parser:
         elif action == "burst":
             facts["times"] = self._times()
         target = self._target(shape)
+        if action in ("delist", "halt") and (target.symbol is None or target.feed is not None):
+            raise self._error(f"'{action}' needs a symbol, and nothing else", back=1)
         seen: set[str] = set()
         while (word := self._peek()) is not None:
             if word not in shape.clauses:

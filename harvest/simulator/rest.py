@@ -148,6 +148,12 @@ class RestSide:
 
     def _exchange_info(self, query: dict[str, str]) -> dict[str, Any]:
         info = self._market.exchange_info()
+        standing = self._state.standing
+        listed = (one for one in info["symbols"] if one["symbol"] not in standing.delisted)
+        status = "HALT" if not self._rules.futures else "PENDING_TRADING"
+        info = info | {
+            "symbols": [one | {"status": status} if standing.halts(one["symbol"]) else one for one in listed]
+        }
         if self._rules.futures or not query.keys() & {"symbol", "symbols"}:
             return info
         try:
@@ -155,7 +161,7 @@ class RestSide:
         except (msgspec.DecodeError, RecursionError):
             raise RefusedError(-1100, "Illegal characters found in parameter 'symbols'.") from None
         names = [query["symbol"]] if wanted is None else wanted
-        if not all(self._market.knows(name) for name in names):
+        if not all(self._market.knows(name) and name not in standing.delisted for name in names):
             raise RefusedError(-1121, "Invalid symbol.")
         return info | {"symbols": [one for one in info["symbols"] if one["symbol"] in names]}
 
@@ -178,7 +184,7 @@ class RestSide:
             raise RefusedError(
                 -1102, "Mandatory parameter 'symbol' was not sent, was empty/null, or malformed."
             )
-        if not self._market.knows(symbol):
+        if not self._market.knows(symbol) or symbol in self._state.standing.delisted:
             raise RefusedError(-1121, "Invalid symbol.")
         return symbol
 

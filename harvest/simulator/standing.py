@@ -44,6 +44,8 @@ class StandingFaults:
     silenced: list[tuple[Target, float, float]] = attrs.Factory(list)
     """What is silent on connections opened from the second to the third: (target, from, until)."""
     muted_routes: dict[str, float] = attrs.Factory(dict)
+    delisted: set[str] = attrs.Factory(set)
+    halted_until: dict[str, float] = attrs.Factory(dict)
     no_pong_until: float = NEVER
     reject_until: float = NEVER
     reject_hard: bool = False
@@ -60,6 +62,10 @@ class StandingFaults:
         return any(
             start <= opened_at and now < until and target.hits(key) for target, start, until in self.silenced
         )
+
+    def halts(self, symbol: str) -> bool:
+        """Say whether a symbol is listed, but not traded now."""
+        return trio.current_time() < self.halted_until.get(symbol, NEVER)
 
     def mutes(self, route: str) -> bool:
         """Say whether a route is silent now."""
