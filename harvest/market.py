@@ -41,7 +41,8 @@ class Instrument(msgspec.Struct, frozen=True):
 
     ``tick_size`` and ``step_size`` are the smallest steps of price and quantity, None where unknown.
     ``float_exact`` says that float64 holds every price and quantity of it exactly
-    (maximum / step < 1e15, from the venue's own filters).
+    (maximum / step < 1e15, from the venue's own filters). ``status`` is the venue's word; ``ended`` says that it
+    will not trade again.
     """
 
     venue: str
@@ -50,6 +51,8 @@ class Instrument(msgspec.Struct, frozen=True):
     tick_size: float | None = None
     step_size: float | None = None
     float_exact: bool = True
+    status: str = ""
+    ended: bool = False
 
 
 class Trade(Protocol):

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from harvest.market import Feed
 
 
+#: Every symbol has these.
+FEEDS: tuple[Feed, Feed] = ("trade", "orderbook")
+
+
 @attrs.define(eq=False)
 class FeedStats:
     """One feed (trade or orderbook) of one symbol."""
@@ -24,6 +28,11 @@ class FeedStats:
     last_mono_ns: int | None = None
     #: UTC receive time of the same block.
     last_recv_ns: int | None = None
+    #: When its symbol was added to a run that was under way (UTC, and monotonic), None where it was there from the start.
+    added_ns: int | None = None
+    added_mono_ns: int | None = None
+    #: The venue has halted its symbol: silence is what is to be expected.
+    halted: bool = False
     #: Monotonic clock when the venue last confirmed that there is nothing new.
     quiet_mono_ns: int | None = None
     #: Messages that became rows.
@@ -61,6 +70,8 @@ class Metrics:
     """All counters of a run."""
 
     feeds: dict[tuple[Feed, str], FeedStats] = attrs.Factory(dict)
+    #: Feeds of symbols that were removed: they count in sums, and nobody watches them.
+    former: dict[tuple[Feed, str], FeedStats] = attrs.Factory(dict)
     connections: dict[str, ConnectionStats] = attrs.Factory(dict)
     #: Monotonic clock of the last block in which a session brought a symbol, by session and symbol: what another one brings of
     #: the same streams says nothing about this one. Ended sessions are left out.
@@ -86,6 +97,21 @@ class Metrics:
         if stats is None:
             stats = self.feeds[key] = FeedStats(symbol, feed)
         return stats
+
+    def set_aside(self, symbol: str) -> None:
+        """Let go of the feeds of a symbol that is removed; what they counted stays."""
+        for key in [key for key in self.feeds if key[1] == symbol]:
+            self.former[key] = self.feeds.pop(key)
+
+    def begin(self, symbol: str, recv_ns: int, mono_ns: int) -> None:
+        """Begin the feeds of a symbol that is added now, or comes again."""
+        former = [feed for feed, of_symbol in self.former if of_symbol == symbol]
+        for feed in dict.fromkeys([*FEEDS, *former]):
+            stats = self.former.pop((feed, symbol), None) or self.feed(feed, symbol)
+            self.feeds[feed, symbol] = stats
+            stats.added_ns, stats.added_mono_ns = recv_ns, mono_ns
+            stats.last_mono_ns = stats.quiet_mono_ns = None
+            stats.halted = False
 
     def reconnects(self, symbol: str | None = None) -> int:
         """Count the reconnects of all connections, or of those that carry ``symbol``."""

@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import attrs
 
-from harvest.metrics import Metrics
+from harvest.metrics import FEEDS, Metrics
 from harvest.nurseries.auditor import Auditor
 from harvest.nurseries.backfill import Backfill
 from harvest.nurseries.bookkeeper import Bookkeeper
 from harvest.nurseries.compactor import Compactor
+from harvest.nurseries.feeds import FeedNursery
 from harvest.nurseries.health import Health
 from harvest.nurseries.intake import Intake
 from harvest.nurseries.journaling import Journaling
 from harvest.nurseries.lag import LagSensor
+from harvest.nurseries.listing import Listing
 from harvest.nurseries.missing_trades import MissingTrades
 from harvest.nurseries.polling import OpenInterestPoll
 from harvest.nurseries.probe import Prober
 from harvest.nurseries.rotation import Rotation
-from harvest.nurseries.status import FEEDS, Status, feed_ages
+from harvest.nurseries.status import Status, feed_ages
 from harvest.nurseries.stream import LINGER_S
 from harvest.nurseries.upkeep import Upkeep
+from harvest.nurseries.watchlist import Watchlist
 from harvest.nurseries.writer import Writer
 from harvest.pipeline.machine import Pipeline
-from harvest.pipeline.resume import check_id_space, resume_cvd
+from harvest.pipeline.resume import check_id_space, look_at_stored
 from harvest.pipeline.summary import Summary
-from harvest.storage.catalog import scan
 from harvest.storage.files import DataDirectory
 from harvest.storage.journal import Journal, last_seq, list_segments
 from harvest.storage.layout import new_run_id
@@ -37,11 +40,12 @@ from harvest.storage.tables import DAY_US
 from harvest.venues.protocol import StreamOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from harvest.market import Feed
     from harvest.nurseries.rest import RestClient
-    from harvest.pipeline.resume import ResumeCvd
+    from harvest.pipeline.resume import Stored
     from harvest.settings import Settings
-    from harvest.storage.catalog import Catalog
     from harvest.storage.journal import SegmentFile
     from harvest.venues.protocol import ConnectionPlan, Venue
 
@@ -57,8 +61,20 @@ def gap_patience_s(depth_interval_ms: int) -> float:
     return max(PATIENCE_INTERVALS * max(depth_interval_ms, 100) / 1000, LINGER_S)
 
 
-def plan_connections(venue: Venue, settings: Settings, ws_url: str) -> dict[Feed, list[ConnectionPlan]]:
-    """Plan the connections of each feed that streams, at ``ws_url`` and below."""
+def streaming_feeds(settings: Settings) -> tuple[Feed, ...]:
+    """Return the feeds that come over connections: trades, books, and the channels that are recorded."""
+    return (*FEEDS, *(one for one in settings.channels.record or () if one != "open_interest"))
+
+
+def max_streams(venue: Venue, settings: Settings) -> int:
+    """Return how many streams a connection may carry."""
+    return min(settings.streams.max_streams or venue.max_streams, venue.max_streams)
+
+
+def plan_connections(
+    venue: Venue, settings: Settings, ws_url: str, feed: Feed, symbols: Sequence[str]
+) -> list[ConnectionPlan]:
+    """Plan the connections of one feed of ``symbols``, at ``ws_url`` and below."""
     capture, channels = settings.capture, settings.channels
     options = StreamOptions(
         capture.trade_event,
@@ -66,55 +82,58 @@ def plan_connections(venue: Venue, settings: Settings, ws_url: str) -> dict[Feed
         channels.partial_levels,
         channels.partial_interval_ms,
     )
-    max_streams = min(settings.streams.max_streams or venue.max_streams, venue.max_streams)
-    return {
-        feed: venue.connections(feed, capture.symbols, options, ws_url=ws_url, max_streams=max_streams)
-        for feed in (*FEEDS, *(one for one in channels.record or () if one != "open_interest"))
-    }
+    return venue.connections(feed, symbols, options, ws_url=ws_url, max_streams=max_streams(venue, settings))
 
 
 @attrs.frozen
-class Stored:
+class Beginning:
     """What the data directory holds when a run begins."""
 
-    catalog: Catalog
-    resume_cvd: ResumeCvd
-    #: The greatest stored trade id, of the symbols that have one.
-    last_trade_ids: dict[str, int]
+    stored: Stored
     #: The first ``seq`` of the run: above that of every file, and of all that dead runs have journalled.
     next_seq: int
     #: Segments that dead runs have left in the journal, of whatever venue.
     journalled: list[SegmentFile]
 
 
-def look_at_stored(settings: Settings, venue_name: str) -> Stored:
+def look_around(settings: Settings, venue_name: str) -> Beginning:
     """Read what a run takes over. It blocks on the disk, so call it in a thread.
 
     Raises:
         JournalError: a later version of harvest has written the journal.
     """
-    catalog = scan(settings.capture.output_dir, venue_name)
-    today = time.time_ns() // 1000 // DAY_US
-    symbols = settings.capture.symbols
-    last_ids = {symbol: last for symbol in symbols if (last := catalog.last_trade_id(symbol)) is not None}
     root = settings.capture.output_dir
+    stored = look(settings, venue_name, settings.capture.symbols)
     # The seq after a dead run's last record is that of its end, which recovery takes for it.
     journalled = last_seq(root)
-    next_seq = max(catalog.next_seq, journalled + 2 if journalled else 1)
-    return Stored(catalog, resume_cvd(catalog, symbols, today), last_ids, next_seq, list_segments(root))
+    next_seq = max(stored.catalog.next_seq, journalled + 2 if journalled else 1)
+    return Beginning(stored, next_seq, list_segments(root))
+
+
+def look(settings: Settings, venue_name: str, symbols: Sequence[str]) -> Stored:
+    """Read what is taken over of ``symbols`` from earlier runs. It blocks on the disk, so call it in a thread."""
+    today = time.time_ns() // 1000 // DAY_US
+    return look_at_stored(settings.capture.output_dir, venue_name, symbols, today)
 
 
 class Parts:
-    """Everything that a run is made of. ``venue_name`` is what the data lies under.
+    """Everything that a run is made of. ``venue_name`` is what the data lies under, ``ws_url`` where the streams are.
 
     Raises:
         IdSpaceError: the data directory holds the other kind of trade ids.
     """
 
     def __init__(
-        self, settings: Settings, venue: Venue, *, venue_name: str, client: RestClient, stored: Stored
+        self,
+        settings: Settings,
+        venue: Venue,
+        *,
+        venue_name: str,
+        ws_url: str,
+        client: RestClient,
+        beginning: Beginning,
     ) -> None:
-        capture = settings.capture
+        capture, stored = settings.capture, beginning.stored
         id_space = venue.id_space(capture.trade_event)
         check_id_space(stored.catalog, capture.symbols, id_space)
         self.run_id = new_run_id(time.time_ns())
@@ -163,7 +182,7 @@ class Parts:
             tables=self.pipeline.tables,
             writer=self.writer,
             settings=settings.rotation,
-            symbols=lambda: capture.symbols,
+            symbols=lambda: self.watchlist.symbols,
             stamps=lambda symbol: feed_ages(self.metrics, symbol),
         )
         self.compactor = Compactor(capture.output_dir, settings.compaction)
@@ -181,7 +200,7 @@ class Parts:
         )
         self.intake = Intake(
             self.pipeline,
-            next_seq=stored.next_seq,
+            next_seq=beginning.next_seq,
             quarantine=quarantine,
             max_buffered_bytes=settings.writer.max_buffered_bytes,
             buffered_bytes=self.status.buffered_bytes,
@@ -210,7 +229,7 @@ class Parts:
             venue,
             client,
             intake=self.intake,
-            symbols=lambda: capture.symbols,
+            symbols=lambda: self.watchlist.symbols,
             book=settings.book,
         )
         self.prober = Prober(venue, client, self.pipeline, capture.trade_event)
@@ -219,7 +238,7 @@ class Parts:
             OpenInterestPoll(
                 venue,
                 client,
-                capture.symbols,
+                lambda: self.watchlist.symbols,
                 interval_s=settings.channels.open_interest_s,
                 intake=self.intake,
             )
@@ -229,6 +248,32 @@ class Parts:
         for symbol, last_id in stored.last_trade_ids.items():
             self.pipeline.resume_trades(symbol, last_id)
         self.health = Health(self.metrics, settings.health)
+        self.watchlist = Watchlist(
+            capture.symbols,
+            look=partial(look, settings, venue_name),
+            id_space=id_space,
+            pipeline=self.pipeline,
+            intake=self.intake,
+            backfill=self.backfill,
+        )
+        self.watchlist.feeds += [
+            FeedNursery(
+                capture.symbols,
+                partial(plan_connections, venue, settings, ws_url, feed),
+                # Beside liquidations there is the stream that shows that they would come.
+                max_streams=max_streams(venue, settings) - (feed == "liquidations"),
+                venue=venue,
+                intake=self.intake,
+                settings=settings.streams,
+                metrics=self.metrics,
+                lag=self.lag,
+                prober=self.prober if self.prober.can_ask(feed) else None,
+            )
+            for feed in streaming_feeds(settings)
+        ]
+        self.listing = Listing(
+            venue, client, self.watchlist, self.metrics, interval_s=settings.rest.instruments_s
+        )
 
     def summary(self) -> Summary:
         """Account for the run as it stands now."""

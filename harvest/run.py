@@ -1,7 +1,7 @@
 """The root nursery, the signals, and the end of a run in stages.
 
 root nursery
-├── signals            SIGINT, SIGTERM: end the capture, then drain; a second one: at once
+├── signals            SIGINT, SIGTERM: end the capture, then drain; a second one: at once; SIGHUP: reload the symbols
 ├── writer nursery     capacity-limited flushes; outlives the rest, to drain
 ├── journal            its watch; what it keeps is written by two threads of its own, until the drain has ended
 └── capture nursery
@@ -12,6 +12,8 @@ root nursery
     ├── backfill           REST: snapshots, under the venue's weight budget
     ├── missing trades     REST: what a gap of trades left out, those between two runs too
     ├── auditor            REST: once an hour, a fresh snapshot for each book to be held against
+    ├── listing            REST: now and then the venue's instruments: what is delisted, halted, trading again
+    ├── reload             SIGHUP: loads the settings anew, and adds and removes symbols
     ├── health             reads the split timestamps, warns
     ├── rotation           every 60 s, or 30 s in extreme traffic: seals the buffers
     ├── compactor          every hour, in a child process: past hours and dates become large files
@@ -32,12 +34,12 @@ from rich.console import Console
 from harvest import log as logging
 from harvest.errors import HarvestError
 from harvest.nurseries.display import Display
-from harvest.nurseries.feeds import run_feed
 from harvest.nurseries.instruments import Instruments
 from harvest.nurseries.journaling import log_left
+from harvest.nurseries.reload import Reload
 from harvest.nurseries.replay import replay_received
 from harvest.nurseries.rest import RestClient
-from harvest.parts import Parts, look_at_stored, plan_connections
+from harvest.parts import Parts, look_around, plan_connections, streaming_feeds
 from harvest.simulator.process import simulator_process
 from harvest.storage.bans import Bans
 from harvest.storage.files import DataDirectory
@@ -45,12 +47,11 @@ from harvest.storage.lock import one_writer
 from harvest.venues import VENUES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable
 
-    from harvest.settings import Settings
+    from harvest.settings import Loaded, Settings
     from harvest.simulator.config import SimulatorConfig
     from harvest.storage.lock import DirectoryLock
-    from harvest.venues.protocol import ConnectionPlan
 
 log = logging.get_logger("RUN")
 
@@ -61,11 +62,17 @@ EXIT_UNWRITTEN = 1
 EXIT_INTERRUPTED = 130
 
 
-def run_until_done(settings: Settings, *, simulator: SimulatorConfig | None, live: bool | None) -> int:
+def run_until_done(
+    settings: Settings,
+    *,
+    simulator: SimulatorConfig | None,
+    live: bool | None,
+    reload: Callable[[], Loaded] | None = None,
+) -> int:
     """Harvest until stopped, and return the exit code: 0, 1 if rows are left unwritten, 130 after a second signal.
 
     ``simulator`` is the local venue to start and to harvest; None harvests the real one. ``live`` shows the live table;
-    None does on a terminal.
+    None does on a terminal. ``reload`` loads the settings anew, from where they came; without it SIGHUP is not heard.
 
     Raises:
         HarvestError: it could not begin (another process writes there, an unknown symbol, the wrong trade ids), or the simulator has ended.
@@ -77,7 +84,7 @@ def run_until_done(settings: Settings, *, simulator: SimulatorConfig | None, liv
     )
     try:
         with one_writer(settings.capture.output_dir, "run", warn=log.warning) as lock:
-            return trio.run(_run, settings, simulator, shown, lock)
+            return trio.run(_run, settings, simulator, shown, lock, reload)
     except BaseExceptionGroup as group:
         expected, bugs = group.split(HarvestError)
         if expected is None or bugs is not None:
@@ -101,7 +108,11 @@ class _Late:
 
 
 async def _run(
-    settings: Settings, simulator: SimulatorConfig | None, console: Console | None, lock: DirectoryLock
+    settings: Settings,
+    simulator: SimulatorConfig | None,
+    console: Console | None,
+    lock: DirectoryLock,
+    reload: Callable[[], Loaded] | None,
 ) -> int:
     venue = VENUES[settings.capture.venue]
     async with AsyncExitStack() as stack:
@@ -112,8 +123,10 @@ async def _run(
         else:
             name = f"simulated-{venue.name}"
             # A replay begins when all that will be subscribed is.
-            plans = plan_connections(venue, settings, "")
-            streams = tuple(stream for feed in plans.values() for plan in feed for stream in plan.streams)
+            symbols = settings.capture.symbols
+            feeds = streaming_feeds(settings)
+            plans = [plan for feed in feeds for plan in plan_connections(venue, settings, "", feed, symbols)]
+            streams = tuple(stream for plan in plans for stream in plan.streams)
             simulator = attrs.evolve(simulator, replay_streams=streams, exit_with_parent=True)
             endpoints = await stack.enter_async_context(simulator_process(simulator))
             ws_url, rest_url = endpoints.ws_url, endpoints.rest_url
@@ -130,38 +143,43 @@ async def _run(
         directory = DataDirectory(settings.capture.output_dir)
         for path in await trio.to_thread.run_sync(directory.remove_stale_temporaries):
             log.info(f"removed {path}, which a run that was killed had left half-written")
-        stored = await trio.to_thread.run_sync(look_at_stored, settings, name)
-        for damage in stored.catalog.damage:
+        beginning = await trio.to_thread.run_sync(look_around, settings, name)
+        for damage in beginning.stored.catalog.damage:
             log.warning(f"{damage.path}: {damage.why}; left as it is", path=str(damage.path))
-        log_left(stored.journalled)
-        parts = Parts(settings, venue, venue_name=name, client=client, stored=stored)
+        log_left(beginning.journalled)
+        parts = Parts(settings, venue, venue_name=name, ws_url=ws_url, client=client, beginning=beginning)
         lock.name_run(parts.run_id)
-        run = Run(settings, parts, client, instruments)
+        run = Run(settings, parts, client, instruments, reload)
         has_replay = simulator is not None and bool(simulator.replay)
-        plans = plan_connections(venue, settings, ws_url)
-        return await run.until_done(list(plans.values()), console, has_replay=has_replay)
+        return await run.until_done(console, has_replay=has_replay)
 
 
 class Run:
     """The root nursery of one run, and its end in stages."""
 
     def __init__(
-        self, settings: Settings, parts: Parts, client: RestClient, instruments: Instruments
+        self,
+        settings: Settings,
+        parts: Parts,
+        client: RestClient,
+        instruments: Instruments,
+        reload: Callable[[], Loaded] | None,
     ) -> None:
         self._settings = settings
         self._parts = parts
         self._client = client
         self._instruments = instruments
+        self._reload = None
+        if reload is not None:
+            self._reload = Reload(reload, settings, parts.watchlist, parts.listing)
         self._capture_scope = trio.CancelScope()
         self._drain_scope = trio.CancelScope(shield=True)
         self._writer_done = trio.Event()
         self._stopping = False
         self._aborted = False
 
-    async def until_done(
-        self, feeds: Sequence[Sequence[ConnectionPlan]], console: Console | None, *, has_replay: bool
-    ) -> int:
-        """Capture ``feeds`` until stopped, drain, and print the summary; returns the exit code."""
+    async def until_done(self, console: Console | None, *, has_replay: bool) -> int:
+        """Capture until stopped, drain, and print the summary; returns the exit code."""
         capture, parts = self._settings.capture, self._parts
         log.info(
             f"run {parts.run_id}: {parts.venue_name}, {len(capture.symbols)} symbols, to {capture.output_dir}",
@@ -177,7 +195,7 @@ class Run:
                     root.start_soon(parts.journaling.run)
                 try:
                     with self._capture_scope:
-                        await self._capture(feeds, console, has_replay=has_replay)
+                        await self._capture(console, has_replay=has_replay)
                 finally:
                     await self._drain()
                     if parts.journaling is not None:
@@ -199,11 +217,19 @@ class Run:
         self._capture_scope.cancel()
 
     async def _watch_signals(self, task_status: trio.TaskStatus[None]) -> None:
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        heard = [signal.SIGINT, signal.SIGTERM]
+        # Windows has none.
+        hangup = getattr(signal, "SIGHUP", None)
+        if self._reload is not None and hangup is not None:
+            heard.append(hangup)
+        with trio.open_signal_receiver(*heard) as signals:
             task_status.started()
             async for number in signals:
                 name = signal.Signals(number).name
-                if not self._stopping:
+                if self._reload is not None and number == hangup:
+                    log.info(f"{name}: loading the settings anew")
+                    self._reload.request()
+                elif not self._stopping:
                     log.info(
                         f"{name}: ending the capture, then writing what is buffered; once more ends at once"
                     )
@@ -217,13 +243,11 @@ class Run:
         await self._parts.writer.run()
         self._writer_done.set()
 
-    async def _capture(
-        self, feeds: Sequence[Sequence[ConnectionPlan]], console: Console | None, *, has_replay: bool
-    ) -> None:
+    async def _capture(self, console: Console | None, *, has_replay: bool) -> None:
         settings, parts = self._settings, self._parts
         async with trio.open_nursery() as nursery:
-            for plans in feeds:
-                nursery.start_soon(self._run_feed, plans)
+            for feed in parts.watchlist.feeds:
+                nursery.start_soon(feed.run)
             nursery.start_soon(parts.backfill.run)
             nursery.start_soon(parts.missing_trades.run)
             nursery.start_soon(parts.auditor.run)
@@ -234,6 +258,9 @@ class Run:
             nursery.start_soon(parts.upkeep.run)
             nursery.start_soon(parts.compactor.run)
             nursery.start_soon(self._instruments.check_until_known)
+            nursery.start_soon(parts.listing.run, self._instruments.known)
+            if self._reload is not None:
+                nursery.start_soon(self._reload.run)
             if console is not None:
                 title = f"harvest {parts.venue_name}  run {parts.run_id}"
                 display = Display(console, title=title, status=parts.status, health=settings.health)
@@ -244,17 +271,6 @@ class Run:
                 await trio.sleep(settings.capture.run_hours * 3600)
                 log.info(f"{settings.capture.run_hours:g} hours are over: ending")
                 self.stop()
-
-    async def _run_feed(self, plans: Sequence[ConnectionPlan]) -> None:
-        parts = self._parts
-        await run_feed(
-            plans,
-            intake=parts.intake,
-            settings=self._settings.streams,
-            metrics=parts.metrics,
-            lag=parts.lag,
-            prober=parts.prober if parts.prober.can_ask(plans[0].feed) else None,
-        )
 
     async def _stop_after_replay(self) -> None:
         await replay_received(self._client, self._parts.metrics)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
@@ -29,6 +30,7 @@ from harvest.cli.options import (
     Venue,
     flags_of,
     load_or_exit,
+    load_settings,
     parse_speed,
 )
 
@@ -85,4 +87,5 @@ def run(
         )
     elif replay or fault or fault_file:
         fail("--replay and --fault belong to a simulated venue: add --simulate")
-    sys.exit(run_until_done(loaded.settings, simulator=simulator, live=live))
+    reload = partial(load_settings, settings, profile, flags)
+    sys.exit(run_until_done(loaded.settings, simulator=simulator, live=live, reload=reload))

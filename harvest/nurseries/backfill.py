@@ -60,6 +60,12 @@ class Backfill:
         self._wanted[symbol] = None
         self._idle_workers.unpark()
 
+    def forget(self, symbol: str) -> None:
+        """Take a symbol out of the queue that is not recorded any more."""
+        self._wanted.pop(symbol, None)
+        self._backoffs.pop(symbol, None)
+        self._due.pop(symbol, None)
+
     async def run(self) -> None:
         """Fetch what is wanted, until cancelled."""
         async with trio.open_nursery() as nursery:

@@ -6,12 +6,16 @@ import random
 
 #: The first retry comes within this part of the initial wait: most breaks are over at once.
 FIRST_RETRY_SHARE = 0.25
+#: A session of so many initial waits shows that the venue serves us: what then follows is no repeated failure.
+GOOD_WAITS = 10
 
 
 class Backoff:
     """Waits that double from ``initial_s`` to ``max_s``, each drawn from its upper half.
 
-    The first wait after a stable time (``reset_s`` without a failure) is short: within a quarter of ``initial_s``.
+    The first wait is short: within a quarter of ``initial_s``. Waits grow with each failure to connect, and with each
+    session that brought data for less than ten initial waits; after a longer one they shrink by a step, so that cuts
+    every half minute cost next to nothing. ``reset_s`` of good work forgets all failures at once.
     """
 
     def __init__(self, *, initial_s: float, max_s: float, reset_s: float, seed: int | None = None) -> None:
@@ -21,10 +25,16 @@ class Backoff:
         self._random = random.Random(seed)
         self.failures = 0
 
+    def is_good(self, stable_for_s: float) -> bool:
+        """Tell whether a session that brought data for so long shows that the venue serves us."""
+        return stable_for_s >= GOOD_WAITS * self._initial_s
+
     def next_wait_s(self, stable_for_s: float) -> float:
         """Return the seconds to wait after a failure that ended ``stable_for_s`` seconds of good work."""
         if stable_for_s >= self._reset_s:
             self.failures = 0
+        elif self.is_good(stable_for_s):
+            self.failures = max(self.failures - 2, 0)
         self.failures += 1
         if self.failures == 1:
             return self._random.uniform(0, FIRST_RETRY_SHARE * self._initial_s)

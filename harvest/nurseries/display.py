@@ -95,7 +95,9 @@ class Display:
         carriers = [c for c in self._metrics.connections.values() if c.feed == feed and symbol in c.symbols]
         reconnects = sum(carrier.reconnects for carrier in carriers)
         state = Text(", ".join(dict.fromkeys(carrier.state for carrier in carriers)))
-        if _is_suspect(stats):
+        if stats.halted:
+            state = Text("halted by the venue", style="yellow")
+        elif _is_suspect(stats):
             state = Text(
                 "suspect: no snapshot yet" if not stats.resyncs else "suspect: resynchronising",
                 style="yellow",

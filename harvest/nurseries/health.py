@@ -63,12 +63,22 @@ class Health:
     def check(self) -> None:
         """Warn about each feed that is silent beyond its timeout, and say when one has come back."""
         now_ns = self._clock_ns()
+        self.silent &= self._metrics.feeds.keys()
         for key, stats in self._metrics.feeds.items():
             feed, symbol = key
             limit_s = timeout_s(feed, self._settings)
-            since_ns = self._started_ns if stats.last_mono_ns is None else stats.last_mono_ns
+            since_ns = stats.last_mono_ns
+            if since_ns is None:
+                since_ns = self._started_ns if stats.added_mono_ns is None else stats.added_mono_ns
             silent_s = (now_ns - since_ns) / 1e9
-            if silent_s > limit_s and self._is_confirmed_quiet(stats, since_ns, now_ns, limit_s):
+            if silent_s > limit_s and stats.halted:
+                self.silent.discard(key)
+                _LOGS[feed].info(
+                    f"{symbol} {feed} stream silent for {silent_s:.1f}s: halted by the venue",
+                    symbol=symbol,
+                    silent_s=round(silent_s, 1),
+                )
+            elif silent_s > limit_s and self._is_confirmed_quiet(stats, since_ns, now_ns, limit_s):
                 self.silent.discard(key)
                 _LOGS[feed].info(
                     f"{symbol} {feed} stream silent for {silent_s:.1f}s: quiet, confirmed by the venue",

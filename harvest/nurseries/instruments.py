@@ -15,6 +15,7 @@ from harvest.venues.binance import check_symbols
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from harvest.market import Instrument
     from harvest.nurseries.rest import RestClient
     from harvest.settings import RestSettings
     from harvest.venues.protocol import Venue
@@ -37,6 +38,8 @@ class Instruments:
         self._symbols = symbols
         self._settings = settings
         self._checked = False
+        #: The venue's list, once it has given it.
+        self.known: list[Instrument] | None = None
 
     async def check_once(self) -> None:
         """Check before the capture begins, if the venue answers in time; otherwise the capture does not wait.
@@ -86,7 +89,7 @@ class Instruments:
 
     async def _check(self) -> None:
         body = await self._client.get(self._venue.instruments_request())
-        instruments = self._venue.decode_instruments(body)
-        for warning in check_symbols(self._venue.name, self._symbols, instruments):
+        self.known = self._venue.decode_instruments(body)
+        for warning in check_symbols(self._venue.name, self._symbols, self.known):
             log.warning(warning)
         self._checked = True

@@ -9,6 +9,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from harvest.log import get_logger
 from harvest.nurseries.tags import TAGS
 from harvest.pipeline.events import (
@@ -29,6 +31,7 @@ from harvest.pipeline.records import (
     Opened,
     Overload,
     SnapshotBody,
+    Symbols,
     TradesBody,
     Unserved,
 )
@@ -90,10 +93,7 @@ class Intake:
         if self._blocks % BLOCKS_PER_MEASURE == 0:
             self._measure()
         if self._overloaded:
-            from_ns, lost = self._lost.get(connection.connection, (recv_ns, 0))
-            self._lost[connection.connection] = (from_ns, lost + len(frames))
-            self._pipeline.metrics.overload_frames += len(frames)
-            return Outcome(data_messages=len(frames))
+            return self._let_go(connection, frames, recv_ns, mono_ns)
         if self._lost:
             self._record_loss(connection, recv_ns, mono_ns)
         return self._feed(Frames(self._take_seq(), recv_ns, mono_ns, connection.connection, frames))
@@ -147,6 +147,32 @@ class Intake:
         """Record what a channel was asked for over REST, after ``failed`` questions that brought nothing."""
         now_ns, mono_ns = time.time_ns(), time.monotonic_ns()
         return self._feed(ChannelBody(self._take_seq(), now_ns, mono_ns, feed, symbol, failed, body))
+
+    def carries(self, connection: Opened, symbols: tuple[str, ...]) -> Opened:
+        """Record that an open connection carries ``symbols`` from here on; returns its record as it now stands."""
+        if new := tuple(symbol for symbol in symbols if symbol not in connection.symbols):
+            self.opened(connection.connection, connection.feed, new)
+        return msgspec.structs.replace(connection, symbols=symbols)
+
+    def change_symbols(self, added: dict[str, int | None], removed: tuple[str, ...]) -> Outcome:
+        """Record that other symbols are recorded from here on; ``added`` with their greatest stored trade ids."""
+        return self._feed(Symbols(self._take_seq(), time.time_ns(), time.monotonic_ns(), added, removed))
+
+    def _let_go(self, connection: Opened, frames: list[bytes], recv_ns: int, mono_ns: int) -> Outcome:
+        """Count the market data of a block as lost; answers and notices take no memory, and are heard."""
+        is_market_data = self._pipeline.venue.is_market_data
+        kept = [frame for frame in frames if not is_market_data(frame)]
+        lost = len(frames) - len(kept)
+        outcome = Outcome()
+        if kept:
+            outcome = self._feed(Frames(self._take_seq(), recv_ns, mono_ns, connection.connection, kept))
+        if lost:
+            from_ns, before = self._lost.get(connection.connection, (recv_ns, 0))
+            self._lost[connection.connection] = (from_ns, before + lost)
+            self._pipeline.metrics.overload_frames += lost
+            outcome.data_messages += lost
+            outcome.unread = True
+        return outcome
 
     def _record_loss(self, connection: Opened, recv_ns: int, mono_ns: int) -> None:
         """Record what was let go of ``connection``, if anything was."""

@@ -12,11 +12,11 @@ from harvest.nurseries.rest import RestError
 from harvest.nurseries.tags import TAGS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from harvest.nurseries.intake import Intake
     from harvest.nurseries.rest import RestClient
-    from harvest.venues.protocol import Venue
+    from harvest.venues.protocol import RestRequest, Venue
 
 log = get_logger(*TAGS["open_interest"])
 
@@ -30,34 +30,50 @@ class OpenInterestPoll:
     """Asks for the open interest of each symbol once in ``interval_s``, or as often as its part of the budget allows."""
 
     def __init__(
-        self, venue: Venue, client: RestClient, symbols: Sequence[str], *, interval_s: float, intake: Intake
+        self,
+        venue: Venue,
+        client: RestClient,
+        symbols: Callable[[], Sequence[str]],
+        *,
+        interval_s: float,
+        intake: Intake,
     ) -> None:
+        self._venue = venue
         self._client = client
+        self._symbols = symbols
         self._intake = intake
-        asked = ((symbol, venue.open_interest_request(symbol)) for symbol in symbols)
-        self._requests = {symbol: request for symbol, request in asked if request is not None}
-        weight = sum(request.weight for request in self._requests.values())
-        #: Between two questions for the same symbol, in seconds.
-        self.interval_s = max(interval_s, weight * 60 / (BUDGET_SHARE * client.budget.per_minute))
+        self._wanted_s = interval_s
         self._failed: Counter[str] = Counter()
 
     async def run(self) -> None:
-        """Ask until cancelled."""
-        requests = self._requests
+        """Ask until cancelled, at each round for the symbols of that moment."""
+        requests = self._requests()
         log.info(f"asking for the open interest of {len(requests)} symbols every {self.interval_s:g}s")
-        step_s = min(self.interval_s / len(requests), STEP_S)
         begin = trio.current_time()
         while True:
-            for number, symbol in enumerate(requests):
+            interval_s = self.interval_s
+            step_s = min(interval_s / max(len(requests), 1), STEP_S)
+            for number, (symbol, request) in enumerate(requests.items()):
                 await trio.sleep_until(begin + number * step_s)
-                await self._ask(symbol)
+                await self._ask(symbol, request)
             # After a long answer or a pause the questions that were due meanwhile are left out.
-            begin = max(begin + self.interval_s, trio.current_time())
+            begin = max(begin + interval_s, trio.current_time())
             await trio.sleep_until(begin)
+            requests = self._requests()
 
-    async def _ask(self, symbol: str) -> None:
+    @property
+    def interval_s(self) -> float:
+        """Seconds between two questions for the same symbol."""
+        weight = sum(request.weight for request in self._requests().values())
+        return max(self._wanted_s, weight * 60 / (BUDGET_SHARE * self._client.budget.per_minute))
+
+    def _requests(self) -> dict[str, RestRequest]:
+        asked = ((symbol, self._venue.open_interest_request(symbol)) for symbol in self._symbols())
+        return {symbol: request for symbol, request in asked if request is not None}
+
+    async def _ask(self, symbol: str, request: RestRequest) -> None:
         try:
-            body = await self._client.get(self._requests[symbol])
+            body = await self._client.get(request)
         except RestError as error:
             self._failed[symbol] += 1
             log.warning(f"{symbol}: no open interest ({error})", symbol=symbol)

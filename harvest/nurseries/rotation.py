@@ -225,6 +225,8 @@ class Rotation:
     def _log_buffers(self) -> None:
         buffers: dict[str, dict[str, int]] = {symbol: {} for symbol in self._symbols()}
         for table in self._tables:
+            if not table.count and table.symbol not in buffers:
+                continue
             of_symbol = buffers.setdefault(table.symbol, {})
             of_symbol[table.kind.name] = of_symbol.get(table.kind.name, 0) + table.count
         mode = "EXTREME" if self.extreme.active else "NORMAL"

@@ -7,12 +7,14 @@ holds market data; pings, acknowledgements and refusals do not move it.
 from __future__ import annotations
 
 import random
+from math import inf
 from typing import TYPE_CHECKING
 
 import attrs
 import trio
 
 from harvest.nurseries.connection import ConnectionLostError, open_connection
+from harvest.nurseries.requests import Requests
 from harvest.nurseries.silence import Silence
 from harvest.venues.protocol import Acknowledgement, Refusal, ShutdownNotice
 
@@ -25,10 +27,11 @@ if TYPE_CHECKING:
     from harvest.nurseries.connection import Connection
     from harvest.nurseries.intake import Intake
     from harvest.nurseries.lag import LagSensor
+    from harvest.nurseries.plan import ChangingPlan
     from harvest.nurseries.probe import Prober
     from harvest.pipeline.records import Opened
     from harvest.settings import StreamSettings
-    from harvest.venues.protocol import ConnectionPlan
+    from harvest.venues.protocol import Venue
 
 #: A silence of which we stood still for more than this part ourselves is recorded as ours.
 OWN_STALL_SHARE = 0.1
@@ -40,9 +43,10 @@ STAGGER_SHARE = 0.1
 class Surroundings:
     """What all sessions of a stream share. With a ``prober`` the venue is asked about what is silent."""
 
-    plan: ConnectionPlan
+    plan: ChangingPlan
     stats: ConnectionStats
     log: BoundLogger
+    venue: Venue
     intake: Intake
     settings: StreamSettings
     metrics: Metrics
@@ -55,7 +59,9 @@ class Session:
     """One connection of a stream.
 
     ``delivering`` is set by the first market data, ``ready`` when besides every request was answered, so that nothing is
-    left out, ``due`` when another connection is to take over, ``ended`` at the end, for ``reason``: ``stall``, ``own_stall``, ``disconnect``, ``handover`` or ``shutdown``.
+    left out, ``due`` when another connection is to take over, ``ended`` at the end, for ``reason``: ``stall``,
+    ``own_stall``, ``disconnect``, ``handover`` or ``shutdown``. It follows the changes of its plan: what is added or
+    removed is subscribed to or unsubscribed from, and nothing else of it moves.
     """
 
     def __init__(self, around: Surroundings, name: str) -> None:
@@ -64,8 +70,6 @@ class Session:
         self.due = trio.Event()
         self.ended = trio.Event()
         self.reason = "shutdown"
-        #: Seconds that it had lasted when it ended; 0 if it never delivered.
-        self.stable_s = 0.0
         self._around = around
         self._name = name
         self._plan = around.plan
@@ -74,20 +78,24 @@ class Session:
         self._lag = around.lag
         self._watchdog = trio.CancelScope()
         self._opened: Opened | None = None
-        self._unanswered = len(around.plan.requests)
+        self._requests: Requests | None = None
+        self._answers = 0
+        self._has_asked = False
         self._acknowledged = trio.Event()
         self._lag_before_s = around.lag.total_s
         self._gave_up = False
         self._refused = False
         #: UTC nanoseconds when the connection was open.
         self.opened_ns = 0
-        #: Trio's clock at the last market data, or when the connection was open.
-        self._data_at = trio.current_time()
+        #: Trio's clock at the last block whose market data was let go unread: any symbol may have been in it.
+        self.unread_at = -inf
+        #: Trio's clock when the connection was open, and at the last market data since.
+        self._open_at = self._data_at = trio.current_time()
 
     async def run(self) -> None:
         """Connect, receive, and close; returns when the connection has ended."""
-        started = trio.current_time()
-        self._log.info(f"connecting: {len(self._plan.symbols)} symbols", symbols=len(self._plan.symbols))
+        symbols = self._plan.now.symbols
+        self._log.info(f"connecting: {len(symbols)} symbols", symbols=len(symbols))
         if not self._stream_is_receiving():
             self._around.stats.state = "connecting"
         try:
@@ -103,10 +111,12 @@ class Session:
             self._lag.unwatch(self._watchdog)
             if self._opened is not None:
                 self._around.intake.closed(self._opened, self.reason)
-            if self.delivering.is_set():
-                # Only time in which data came counts as stable.
-                self.stable_s = trio.current_time() - started
             self.ended.set()
+
+    @property
+    def stable_s(self) -> float:
+        """Seconds from the opening to the last market data, 0 where none came: silence at the end is no good work."""
+        return self._data_at - self._open_at
 
     def retire(self) -> None:
         """Close this connection: another one delivers what it did."""
@@ -146,7 +156,7 @@ class Session:
     async def _receive(self) -> None:
         settings = self._settings
         async with open_connection(
-            self._plan.url,
+            self._plan.now.url,
             on_frames=self._take,
             ssl_context=self._around.ssl_context,
             allow_insecure=settings.allow_insecure,
@@ -163,8 +173,9 @@ class Session:
         raise loss
 
     async def _receive_until_lost(self, connection: Connection) -> ConnectionLostError:
+        requests = self._requests = Requests(connection, self._around.venue)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._subscribe, connection)
+            nursery.start_soon(self._keep_subscribed, requests)
             nursery.start_soon(self._expect_first_message)
             nursery.start_soon(self._grow_old)
             if self._around.prober is not None:
@@ -177,20 +188,42 @@ class Session:
                     name=self._name,
                     log=self._log,
                 )
-                nursery.start_soon(silence.watch, connection)
+                nursery.start_soon(silence.watch, requests)
             try:
                 await connection.run()
             except ConnectionLostError as error:
                 nursery.cancel_scope.cancel()
                 return error
 
-    async def _subscribe(self, connection: Connection) -> None:
+    async def _keep_subscribed(self, requests: Requests) -> None:
+        """Subscribe to what the plan holds, and follow its changes."""
+        asked: set[str] = set()
         try:
-            for request in self._plan.requests:
-                await connection.send(request)
+            while True:
+                self._carry(self._plan.now.symbols)
+                wanted = self._plan.now.streams
+                gone = sorted(asked.difference(wanted))
+                new = [stream for stream in wanted if stream not in asked]
+                asked = set(wanted)
+                if gone:
+                    await requests.unsubscribe(gone)
+                if new:
+                    await requests.subscribe(new)
+                if self._plan.now.streams == wanted:
+                    self._has_asked = True
+                    self._judge_answers()
+                    await self._plan.changed()
         except ConnectionLostError as error:
             # ``Connection.run`` raises the same loss where it is handled.
             self._log.debug(f"lost while subscribing: {error}")
+
+    def _carry(self, symbols: tuple[str, ...]) -> None:
+        """Record what this connection carries from here on, where that has changed."""
+        opened = self._open()
+        if opened.symbols != symbols:
+            self._opened = self._around.intake.carries(opened, symbols)
+            added, removed = set(symbols).difference(opened.symbols), set(opened.symbols).difference(symbols)
+            self._log.info(f"now {len(symbols)} symbols: {len(added)} added, {len(removed)} removed")
 
     async def _expect_first_message(self) -> None:
         """Name the suspected cause when nothing follows the acknowledgement."""
@@ -201,13 +234,13 @@ class Session:
         await trio.sleep(patience_s)
         # A refusal has been explained already.
         if not self.delivering.is_set() and not self._refused:
-            names = self._plan.streams
+            names = self._plan.now.streams
             streams = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
             self._log.warning(
-                f"acknowledged, but silent for {patience_s:g}s: {streams} on {self._plan.url}. "
+                f"acknowledged, but silent for {patience_s:g}s: {streams} on {self._plan.now.url}. "
                 f"Suspected: the wrong route (the venue acknowledges streams that another route carries, and never "
                 f"sends them), an unknown symbol, or one that is not trading",
-                url=self._plan.url,
+                url=self._plan.now.url,
                 streams=list(names),
                 suspected=["wrong route", "unknown symbol", "not trading"],
             )
@@ -220,9 +253,9 @@ class Session:
 
     def _open(self) -> Opened:
         if self._opened is None:
-            plan, stats = self._plan, self._around.stats
+            plan, stats = self._plan.now, self._around.stats
             self._opened = self._around.intake.opened(self._name, plan.feed, plan.symbols)
-            self._data_at = trio.current_time()
+            self._open_at = self._data_at = trio.current_time()
             self.opened_ns = self._opened.recv_ns
             if not self._stream_is_receiving():
                 stats.state = "open"
@@ -235,12 +268,14 @@ class Session:
         outcome = self._around.intake.frames(self._open(), frames, recv_ns, mono_ns)
         if outcome.data_messages:
             if not self.delivering.is_set():
-                self._log.info(f"receiving: {len(self._plan.symbols)} symbols")
+                self._log.info(f"receiving: {len(self._plan.now.symbols)} symbols")
                 self._around.stats.state = "receiving"
                 self.delivering.set()
             self._lag_before_s = self._lag.total_s
             self._data_at = trio.current_time()
             self._watchdog.deadline = self._data_at + self._settings.idle_s
+            if outcome.unread:
+                self.unread_at = self._data_at
         for event in outcome.events:
             if isinstance(event, Acknowledgement):
                 self._answered()
@@ -256,6 +291,11 @@ class Session:
             self.ready.set()
 
     def _answered(self) -> None:
-        self._unanswered -= 1
-        if self._unanswered <= 0:
+        self._answers += 1
+        self._judge_answers()
+
+    def _judge_answers(self) -> None:
+        if self._has_asked and self._requests is not None and self._answers >= self._requests.sent:
             self._acknowledged.set()
+            if self.delivering.is_set():
+                self.ready.set()

@@ -16,10 +16,10 @@ from harvest.nurseries.probe import Answer, Verdict
 if TYPE_CHECKING:
     from structlog.stdlib import BoundLogger
 
-    from harvest.metrics import Metrics
-    from harvest.nurseries.connection import Connection
+    from harvest.metrics import FeedStats, Metrics
+    from harvest.nurseries.plan import ChangingPlan
     from harvest.nurseries.probe import Prober
-    from harvest.venues.protocol import ConnectionPlan
+    from harvest.nurseries.requests import Requests
 
 #: Silence of this part of the idle time is asked about.
 ASK_AFTER = 0.8
@@ -37,6 +37,7 @@ class Watched(Protocol):
     """What of a session is watched."""
 
     opened_ns: int
+    unread_at: float
 
     def silent_for_s(self) -> float:
         """Return the seconds since the last market data of any symbol."""
@@ -52,14 +53,15 @@ class Watched(Protocol):
 
 
 class Silence:
-    """The silence of the symbols of one session, called ``name`` in the records.
+    """The silence of the symbols of one session, called ``name`` in the records, of those that its plan holds at each moment.
 
     Where other sessions carry the same streams, what they bring proves this one dead; the venue need not be asked then.
+    A symbol that the venue has halted is silent by right: nobody is asked about it.
     """
 
     def __init__(
         self,
-        plan: ConnectionPlan,
+        plan: ChangingPlan,
         session: Watched,
         *,
         idle_s: float,
@@ -72,10 +74,8 @@ class Silence:
         self._session = session
         self._idle_s = idle_s
         self._prober = prober
-        self._stats = {symbol: metrics.feed(plan.feed, symbol) for symbol in plan.symbols}
         self._metrics = metrics
         self._name = name
-        self._streams = dict(zip(plan.symbols, plan.streams, strict=True))
         self._log = log
         self._begun = trio.current_time()
         #: When a symbol need not be asked about before.
@@ -85,32 +85,40 @@ class Silence:
         self._resubscribed: dict[str, tuple[int, float]] = {}
         #: Symbols that another session had brought since this one at the last look. What has just come there may be on its way.
         self._behind: frozenset[str] = frozenset()
-        self._next_request_id = len(plan.requests) + 1
 
-    async def watch(self, connection: Connection) -> None:
+    async def watch(self, requests: Requests) -> None:
         """Ask and act, until cancelled."""
         try:
             while True:
                 await trio.sleep(self._idle_s / LOOKS)
+                is_silent = self._session.silent_for_s() >= ASK_AFTER * self._idle_s
                 before, self._behind = self._behind, self._find_behind()
                 silent = self._silent_symbols()
-                if not silent:
-                    continue
-                if self._session.silent_for_s() < ASK_AFTER * self._idle_s:
-                    await self._judge_some(connection, silent, self._behind & before)
-                elif not self._behind:
-                    await self._judge_all(connection, silent)
+                if silent and not is_silent:
+                    await self._judge_some(requests, silent, self._behind & before)
+                elif silent and not self._behind:
+                    await self._judge_all(requests, silent)
+                elif is_silent and not silent and all(stats.halted for stats in self._feeds().values()):
+                    self._session.stay()
                 # Else others bring what this one does not: its deadline needs no answer from the venue, and gets no delay.
         except ConnectionLostError as error:
             # ``Connection.run`` raises the same loss where it is handled.
             self._log.debug(f"lost while subscribing anew: {error}")
 
+    def _feeds(self) -> dict[str, FeedStats]:
+        plan = self._plan.now
+        return {symbol: self._metrics.feed(plan.feed, symbol) for symbol in plan.symbols}
+
     def _silent_symbols(self) -> list[str]:
         """Return the symbols to ask about: those not asked for longest first, of these those that moved last."""
         now = trio.current_time()
         silent = []
-        for symbol in self._stats:
-            moved_at = self._moved_at(symbol)
+        for symbol, stats in self._feeds().items():
+            if stats.halted:
+                # When it trades again it has its time.
+                self._settle(symbol, ASK_AFTER)
+                continue
+            moved_at = self._moved_at(symbol, stats)
             if symbol in self._resubscribed and moved_at > self._resubscribed[symbol][1]:
                 del self._resubscribed[symbol]
                 self._settled_until.pop(symbol, None)
@@ -118,16 +126,17 @@ class Silence:
                 silent.append((self._asked_at.get(symbol, 0.0), -moved_at, symbol))
         return [symbol for _, _, symbol in sorted(silent)]
 
-    def _moved_at(self, symbol: str) -> float:
-        """Return when this session last brought a symbol, by Trio's clock; at the earliest when it began."""
-        heard_ns = self._metrics.heard.get(self._name, {}).get(symbol)
-        return self._begun if heard_ns is None else max(self._begun, self._on_our_clock(heard_ns))
+    def _moved_at(self, symbol: str, stats: FeedStats) -> float:
+        """Return when this session last brought a symbol, by Trio's clock; at the earliest when it could have."""
+        begun = max(self._begun, self._session.unread_at)
+        moved_ns = self._metrics.heard.get(self._name, {}).get(symbol, stats.added_mono_ns)
+        return begun if moved_ns is None else max(begun, self._on_our_clock(moved_ns))
 
     def _find_behind(self) -> frozenset[str]:
         """Return the symbols that another session has brought since this one did, or since they were subscribed anew."""
         behind = []
-        for symbol, stats in self._stats.items():
-            since = max(self._moved_at(symbol), self._resubscribed.get(symbol, (0, 0.0))[1])
+        for symbol, stats in self._feeds().items():
+            since = max(self._moved_at(symbol, stats), self._resubscribed.get(symbol, (0, 0.0))[1])
             if stats.last_mono_ns is not None and self._on_our_clock(stats.last_mono_ns) > since + ROUNDING_S:
                 behind.append(symbol)
         return frozenset(behind)
@@ -135,7 +144,7 @@ class Silence:
     def _on_our_clock(self, mono_ns: int) -> float:
         return trio.current_time() - (self._prober.clock_ns() - mono_ns) / 1e9
 
-    async def _judge_all(self, connection: Connection, silent: list[str]) -> None:
+    async def _judge_all(self, requests: Requests, silent: list[str]) -> None:
         """Nothing comes at all: quiet if the venue has nothing new for any symbol asked about, else dead."""
         verdicts = await self._ask(silent[:ASKED_AT_ONCE])
         if self._session.silent_for_s() < ASK_AFTER * self._idle_s:
@@ -149,9 +158,10 @@ class Silence:
         dead = any(answer.verdict is Verdict.DEAD for answer in verdicts.values())
         why = "the venue has newer data" if dead else "the venue cannot be asked"
         self._log.warning(f"silent for {self._session.silent_for_s():.1f}s and {why}: subscribing anew")
-        await self._subscribe_anew(connection, dict.fromkeys(self._plan.symbols, 0) | self._newest(verdicts))
+        everything = [symbol for symbol, stats in self._feeds().items() if not stats.halted]
+        await self._subscribe_anew(requests, dict.fromkeys(everything, 0) | self._newest(verdicts))
 
-    async def _judge_some(self, connection: Connection, silent: list[str], behind: frozenset[str]) -> None:
+    async def _judge_some(self, requests: Requests, silent: list[str], behind: frozenset[str]) -> None:
         """Others flow: subscribe anew to what is dead; where that has not helped, give the connection up."""
         dead = {symbol: 0 for symbol in silent if symbol in behind}
         if not dead:
@@ -165,7 +175,7 @@ class Silence:
             self._session.give_up()
             return
         self._log.warning(f"{names}: silent, though the venue has newer data: subscribing anew")
-        await self._subscribe_anew(connection, dead)
+        await self._subscribe_anew(requests, dead)
 
     async def _ask(self, symbols: list[str]) -> dict[str, Answer]:
         answers = dict.fromkeys(symbols, Answer(Verdict.UNKNOWN))
@@ -173,19 +183,21 @@ class Silence:
         async def ask(symbol: str) -> None:
             # What was missed before the subscription was made anew never comes: only newer ids count after it.
             known_id = self._resubscribed.get(symbol, (0, 0.0))[0]
-            answers[symbol] = await self._prober.ask(
-                self._plan.feed, symbol, self._session.opened_ns, known_id=known_id
-            )
+            since_ns = max(self._session.opened_ns, self._feeds()[symbol].added_ns or 0)
+            answers[symbol] = await self._prober.ask(self._plan.now.feed, symbol, since_ns, known_id=known_id)
 
         with trio.move_on_after(ANSWER_WITHIN * self._idle_s):
             async with trio.open_nursery() as nursery:
                 for symbol in symbols:
                     nursery.start_soon(ask, symbol)
+        feeds = self._feeds()
+        # It may have been removed, or have turned out to be halted, while the venue was asked.
+        answers = {symbol: a for symbol, a in answers.items() if symbol in feeds and not feeds[symbol].halted}
         for symbol, answer in answers.items():
             self._asked_at[symbol] = trio.current_time()
             self._settle(symbol, ASK_AFTER)
             if answer.verdict is Verdict.QUIET:
-                self._stats[symbol].quiet_mono_ns = self._prober.clock_ns()
+                feeds[symbol].quiet_mono_ns = self._prober.clock_ns()
         return answers
 
     @staticmethod
@@ -195,12 +207,16 @@ class Silence:
     def _settle(self, symbol: str, share: float) -> None:
         self._settled_until[symbol] = trio.current_time() + share * self._idle_s
 
-    async def _subscribe_anew(self, connection: Connection, newest_ids: dict[str, int]) -> None:
-        streams = [self._streams[symbol] for symbol in newest_ids]
-        requests = self._prober.venue.resubscription(streams, self._next_request_id)
-        self._next_request_id += len(requests)
-        for request in requests:
-            await connection.send(request)
+    async def _subscribe_anew(self, requests: Requests, newest_ids: dict[str, int]) -> None:
+        plan = self._plan.now
+        streams = [
+            stream for symbol, stream in zip(plan.symbols, plan.streams, strict=True) if symbol in newest_ids
+        ]
+        await requests.unsubscribe(streams)
+        await requests.subscribe(streams)
+        if gone := [stream for stream in streams if stream not in self._plan.now.streams]:
+            # Removed meanwhile, and unsubscribed from too early.
+            await requests.unsubscribe(gone)
         for symbol, newest_id in newest_ids.items():
             # If that has not helped by the end of the idle time, a new connection is to follow.
             self._settle(symbol, 1 - ASK_AFTER)

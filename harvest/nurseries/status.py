@@ -16,18 +16,17 @@ if TYPE_CHECKING:
     from harvest.nurseries.writer import Writer
     from harvest.storage.tables import Tables
 
-FEEDS: tuple[Feed, Feed] = ("trade", "orderbook")
-
 
 def feed_ages(metrics: Metrics, symbol: str) -> FeedAges:
     """Return how long ago each feed of ``symbol`` brought something, by the monotonic clock."""
     now_ns = time.monotonic_ns()
-    trade_ns, orderbook_ns = (metrics.feed(feed, symbol).last_mono_ns for feed in FEEDS)
-    return FeedAges(
-        None if trade_ns is None else (now_ns - trade_ns) / 1e9,
-        None if orderbook_ns is None else (now_ns - orderbook_ns) / 1e9,
-        metrics.reconnects(symbol),
-    )
+
+    def age_s(feed: Feed) -> float | None:
+        # Rows of a symbol that is watched no more may still wait.
+        stats = metrics.feeds.get((feed, symbol))
+        return None if stats is None or stats.last_mono_ns is None else (now_ns - stats.last_mono_ns) / 1e9
+
+    return FeedAges(age_s("trade"), age_s("orderbook"), metrics.reconnects(symbol))
 
 
 class Status:

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from harvest.metrics import Metrics
     from harvest.nurseries.intake import Intake
     from harvest.nurseries.lag import LagSensor
+    from harvest.nurseries.plan import ChangingPlan
     from harvest.nurseries.probe import Prober
     from harvest.settings import StreamSettings
-    from harvest.venues.protocol import ConnectionPlan
+    from harvest.venues.protocol import Venue
 
 #: The old connection stays so much longer: what it was sent before the new one subscribed may be on its way.
 LINGER_S = 1.0
@@ -39,9 +40,10 @@ class Stream:
 
     def __init__(
         self,
-        plan: ConnectionPlan,
+        plan: ChangingPlan,
         name: str,
         *,
+        venue: Venue,
         intake: Intake,
         settings: StreamSettings,
         metrics: Metrics,
@@ -49,10 +51,11 @@ class Stream:
         prober: Prober | None = None,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        self.stats = metrics.connections[name] = ConnectionStats(name, plan.feed, plan.symbols)
-        self._log = get_logger(*TAGS[plan.feed]).bind(connection=name)
+        feed = plan.now.feed
+        self.stats = metrics.connections[name] = ConnectionStats(name, feed, plan.now.symbols)
+        self._log = get_logger(*TAGS[feed]).bind(connection=name)
         self._around = Surroundings(
-            plan, self.stats, self._log, intake, settings, metrics, lag, prober, ssl_context
+            plan, self.stats, self._log, venue, intake, settings, metrics, lag, prober, ssl_context
         )
         self._sessions = 0
         self._backoff = Backoff(
@@ -67,10 +70,16 @@ class Stream:
             session = self._start(nursery)
             while True:
                 await first_of(session.ended, session.due)
+                next_at = trio.current_time()
+                if session.ended.is_set() or not self._backoff.is_good(session.stable_s):
+                    # Before a hand-over too: a venue may tell each new connection at once that it will close it.
+                    next_at += self._backoff.next_wait_s(session.stable_s)
+                with trio.move_on_at(next_at):
+                    await session.ended.wait()
                 if session.ended.is_set():
                     self.stats.reconnects += 1
                     self.stats.state = f"waiting ({session.reason})"
-                    await trio.sleep(self._backoff.next_wait_s(session.stable_s))
+                    await trio.sleep_until(next_at)
                     session = self._start(nursery)
                 else:
                     session = await self._hand_over(nursery, session)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from harvest.metrics import Metrics
     from harvest.pipeline.breaks import BreakRows
     from harvest.pipeline.channel_series import ChannelSeries
-    from harvest.pipeline.records import ChannelBody, Frames, Overload
+    from harvest.pipeline.records import ChannelBody, Frames, Overload, Symbols
     from harvest.storage.tables import Tables
     from harvest.venues.protocol import Venue
 
@@ -59,9 +59,12 @@ class Channels:
         self._venue, self._tables, self._metrics, self._breaks = parts
         self._is_recorded = is_recorded
         self._on_malformed = on_malformed
-        self._series: dict[Feed, dict[str, ChannelSeries]] = {feed: {} for feed in recorded}
+        self._channels = tuple(recorded)
+        self._series: dict[Feed, dict[str, ChannelSeries]] = {feed: {} for feed in self._channels}
         self._links: dict[str, Link] = {}
-        for feed in recorded:
+        #: Series of symbols that were removed: where one comes again, what lies between is downtime.
+        self._aside: dict[tuple[Channel, str], ChannelSeries] = {}
+        for feed in self._channels:
             for symbol in symbols:
                 self._add(feed, symbol)
 
@@ -90,11 +93,7 @@ class Channels:
         seq, recv_ns = record.seq, record.recv_ns
         if link.last_recv_ns is None:
             for series in self._carried(link):
-                series.carriers += 1
-                if series.broken is not None:
-                    from_ns, reason = series.broken
-                    series.broken = None
-                    self._record(series, reason, from_ns, recv_ns, seq)
+                self._mend(series, recv_ns, seq)
         link.last_recv_ns = recv_ns
 
     def follow(self, record: Opened | Closed | Overload) -> None:
@@ -108,8 +107,19 @@ class Channels:
 
     def _open(self, record: Opened) -> None:
         feed = record.feed
-        if feed != "trade" and feed != "orderbook":
+        if feed == "trade" or feed == "orderbook":
+            return
+        link = self._links.get(record.connection)
+        if link is None:
             self._links[record.connection] = Link(feed, record.symbols)
+            return
+        # It carries more from here on, and shows already that it delivers.
+        link.symbols += record.symbols
+        if link.last_recv_ns is not None:
+            every = self._series.get(feed, {})
+            for symbol in record.symbols:
+                if symbol in every:
+                    self._mend(every[symbol], record.recv_ns, record.seq)
 
     def _close(self, record: Closed) -> None:
         # Where it was the last to carry a symbol, that is broken from here on.
@@ -125,6 +135,28 @@ class Channels:
         link = self._links.get(record.connection)
         for series in () if link is None else self._carried(link):
             self._record(series, "overload", record.from_ns, record.recv_ns, record.seq)
+
+    def change(self, record: Symbols) -> None:
+        """Record other symbols from here on."""
+        for symbol in record.removed:
+            for link in self._links.values():
+                link.symbols = tuple(one for one in link.symbols if one != symbol)
+            for feed in self._channels:
+                series = self._series[feed].pop(symbol, None)
+                if series is not None:
+                    series.carriers = 0
+                    series.forget_tables()
+                    if series.stats.last_recv_ns is not None:
+                        series.broken = series.stats.last_recv_ns, "downtime"
+                    self._aside[feed, symbol] = series
+        for symbol in record.added:
+            for feed in self._channels:
+                every = self._series[feed]
+                if symbol not in every:
+                    before = self._aside.pop((feed, symbol), None) or self._add(feed, symbol)
+                    if before is not None:
+                        every[symbol] = before
+                        before.stats.added_ns, before.stats.added_mono_ns = record.recv_ns, record.mono_ns
 
     def take_polled(self, record: ChannelBody) -> None:
         """Take what was asked for over REST; questions that failed before it are a break."""
@@ -155,6 +187,14 @@ class Channels:
     def _carried(self, link: Link) -> Iterator[ChannelSeries]:
         every = self._series.get(link.feed, {})
         return (every[symbol] for symbol in link.symbols if symbol in every)
+
+    def _mend(self, series: ChannelSeries, recv_ns: int, seq: int) -> None:
+        """Count one more connection that delivers a series; what was broken until now becomes a row."""
+        series.carriers += 1
+        if series.broken is not None:
+            from_ns, reason = series.broken
+            series.broken = None
+            self._record(series, reason, from_ns, recv_ns, seq)
 
     def _record(self, series: ChannelSeries, reason: str, from_ns: int | None, to_ns: int, seq: int) -> None:
         feed, symbol = series.stats.feed, series.symbol

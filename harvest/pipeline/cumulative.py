@@ -40,6 +40,10 @@ class CumulativeDelta:
         for key in [key for key in self._sums if key[1] < day]:
             del self._sums[key]
 
+    def resume_from(self, symbol: str, day: int, units: int) -> None:
+        """Begin a sum at ``units``, unless it has begun: ``resume`` then need not be asked."""
+        self._sums.setdefault((symbol, day), units)
+
     def derive(self, sealed: Sealed) -> list[Sealed]:
         """Make the ``cvd`` rows of a sealed ``prices`` table; nothing for other kinds."""
         if sealed.kind is not PRICES:

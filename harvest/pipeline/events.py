@@ -61,8 +61,8 @@ class Audited(msgspec.Struct, frozen=True):
 class AuditAbandoned(msgspec.Struct, frozen=True):
     """An audit came to no end.
 
-    ``why`` is ``not_in_sync`` (there was nothing to audit), ``gap``, ``too_old`` (the snapshot), ``malformed`` or
-    ``no_answer`` (none came, or the book never got there).
+    ``why`` is ``not_in_sync`` (there was nothing to audit), ``gap``, ``too_old`` (the snapshot), ``malformed``,
+    ``no_answer`` (none came, or the book never got there) or ``removed`` (the symbol).
     """
 
     symbol: str
@@ -85,9 +85,11 @@ Event = (
 class Outcome(msgspec.Struct):
     """What one record did: how many of its messages were market data, and the events in their order.
 
-    ``fetched_to`` is the greatest id on a fetched page of trades, None where there was none.
+    ``fetched_to`` is the greatest id on a fetched page of trades, None where there was none. ``unread`` says that market
+    data was counted and let go, for want of memory: of which symbols, nobody knows.
     """
 
     data_messages: int = 0
     events: list[Event] = msgspec.field(default_factory=list)
     fetched_to: int | None = None
+    unread: bool = False

@@ -20,6 +20,7 @@ from harvest.pipeline.records import (
     Opened,
     Overload,
     SnapshotBody,
+    Symbols,
     TradesBody,
     Unserved,
 )
@@ -42,6 +43,7 @@ KINDS: Final[dict[type[Record], int]] = {
     AuditBegun: 24,
     AuditBody: 25,
     ChannelBody: 26,
+    Symbols: 27,
 }
 _encode = msgspec.msgpack.Encoder().encode
 _decoders = {kind: msgspec.msgpack.Decoder(record_type) for record_type, kind in KINDS.items()}

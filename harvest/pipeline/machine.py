@@ -16,6 +16,7 @@ from harvest.pipeline.checkpoint import encode_state
 from harvest.pipeline.cumulative import CumulativeDelta
 from harvest.pipeline.events import Event, Malformed, Outcome
 from harvest.pipeline.orderbook import BookSeries
+from harvest.pipeline.recorded import RecordedSymbols
 from harvest.pipeline.records import (
     AuditBegun,
     AuditBody,
@@ -26,19 +27,19 @@ from harvest.pipeline.records import (
     Opened,
     Overload,
     SnapshotBody,
+    Symbols,
     TradesBody,
     Unserved,
 )
 from harvest.pipeline.trades import TradeSeries
 from harvest.storage.kinds import orderbook
-from harvest.storage.layout import is_storable
 from harvest.storage.tables import Tables
 from harvest.venues.protocol import Acknowledgement, Refusal, ShutdownNotice
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
-    from harvest.market import Channel, Feed, IdSpace
+    from harvest.market import Channel, IdSpace
     from harvest.metrics import Metrics
     from harvest.pipeline.records import Body, Record
     from harvest.venues.protocol import Control, TradeEvent, Venue
@@ -78,26 +79,27 @@ class Pipeline:
         self.tables = Tables(max_rows=max_rows, derive=self._cumulative.derive if self._cumulative else None)
         #: Which trade ids are recorded; the first trade decides where nobody has.
         self.id_space: IdSpace | None = id_space
-        self._symbols = None if symbols is None else set(symbols)
         self._levels = levels
         self._orderbook_kind = orderbook(levels)
         self._max_pending_diffs = max_pending_diffs
         self._patience_ns = round(patience_s * 1e9)
         self._events: list[Event] = []
         self._breaks = BreakRows(self.tables, metrics, self._events)
-        self._trades: dict[str, TradeSeries] = {}
-        self._books: dict[str, BookSeries] = {}
+        self._recorded = RecordedSymbols(
+            symbols, metrics, make_trades=self._make_trades, make_book=self._make_book
+        )
+        self._trades, self._books = self._recorded.trades, self._recorded.books
         #: What is neither trades nor books.
         self.channels = Channels(
             channels,
-            self._symbols or (),
+            symbols or (),
             (venue, self.tables, metrics, self._breaks),
-            is_recorded=self._is_recorded,
+            is_recorded=self._recorded.accepts,
             on_malformed=self._take_malformed,
         )
         for symbol in symbols or ():
-            self._add_trades(symbol)
-            self._add_book(symbol)
+            self._recorded.add_trades(symbol)
+            self._recorded.add_book(symbol)
 
     def feed(self, record: Record) -> Outcome:
         """Take the next record; its rows are in the tables when this returns."""
@@ -117,14 +119,17 @@ class Pipeline:
         elif isinstance(record, Opened | Closed | Overload) and record.feed in CHANNELS:
             self.channels.follow(record)
         elif isinstance(record, Opened):
-            self._count_living(record, +1)
+            self._recorded.count_living(record, +1)
         elif isinstance(record, Closed):
-            self._count_living(record, -1)
+            self._recorded.count_living(record, -1)
             self.metrics.heard.pop(record.connection, None)
             if record.reason != "handover":
-                self._interrupt(record)
+                self._recorded.interrupt(record)
         elif isinstance(record, Overload):
-            self._interrupt(record)
+            self._recorded.interrupt(record)
+        elif isinstance(record, Symbols):
+            self._recorded.change(record)
+            self.channels.change(record)
         elif isinstance(record, Checkpoint):
             pass  # It says what the records before it have made of this machine, and changes nothing.
         else:
@@ -139,13 +144,16 @@ class Pipeline:
 
     def resume_trades(self, symbol: str, last_id: int) -> None:
         """Go on after the greatest trade id of ``symbol`` that earlier runs stored; call it before the first record."""
-        series = self._trades.get(symbol) or self._add_trades(symbol)
-        if series is not None:
-            series.resume(last_id)
+        self._recorded.resume_trades(symbol, last_id)
 
     def checkpoint(self, symbol: str) -> bytes:
         """Return everything that decides the rows of ``symbol`` to come; call it between two records."""
         return encode_state(self.id_space, self._trades.get(symbol), self._books.get(symbol))
+
+    def resume_cvd(self, symbol: str, day: int, units: int) -> None:
+        """Go on from the running sum, in 1e-8, that earlier runs stored of a date, unless this one has its own."""
+        if self._cumulative is not None:
+            self._cumulative.resume_from(symbol, day, units)
 
     def last_trade_id(self, symbol: str) -> int | None:
         """Return the greatest trade id of ``symbol`` that was seen, None before the first."""
@@ -159,16 +167,13 @@ class Pipeline:
 
     def missing_trades(self, symbol: str, from_id: int, to_id: int) -> list[tuple[int, int]]:
         """Return what is still missing between two trade ids, as (from, to), all inclusive, ascending."""
-        series = self._trades.get(symbol)
+        series = self._recorded.trades_of(symbol)
         return [] if series is None else series.sequence.missing_between(from_id, to_id)
 
     def forget_before(self, day: int) -> None:
         """Let go of tables and sums of dates before ``day``; call it between two records."""
-        for trades in self._trades.values():
-            trades.forget_tables()
-        for book in self._books.values():
-            book.forget_tables()
         self.channels.forget_tables()
+        self._recorded.forget_tables()
         self.tables.forget_before(day)
         if self._cumulative is not None:
             self._cumulative.forget_before(day + DAYS_KEPT - SUMS_KEPT)
@@ -186,7 +191,7 @@ class Pipeline:
                 self._take_malformed(error, record)
                 continue
             if message.shape == TRADE:
-                trade_series = trades.get(message.symbol) or self._add_trades(message.symbol)
+                trade_series = trades.get(message.symbol) or self._recorded.add_trades(message.symbol)
                 if trade_series is None:
                     continue
                 if message.id_space != (self.id_space or self._decide(message.id_space)):
@@ -196,7 +201,7 @@ class Pipeline:
                 heard[message.symbol] = mono_ns
                 trade_series.take(message, seq, recv_ns, mono_ns)
             elif message.shape == DIFF:
-                book_series = books.get(message.symbol) or self._add_book(message.symbol)
+                book_series = books.get(message.symbol) or self._recorded.add_book(message.symbol)
                 if book_series is not None:
                     data_messages += 1
                     heard[message.symbol] = mono_ns
@@ -209,7 +214,7 @@ class Pipeline:
         return data_messages
 
     def _take_snapshot(self, record: SnapshotBody) -> None:
-        series = self._books.get(record.symbol) or self._add_book(record.symbol)
+        series = self._books.get(record.symbol) or self._recorded.add_book(record.symbol)
         if series is None:
             return
         try:
@@ -238,7 +243,7 @@ class Pipeline:
             series.audits.take_snapshot(snapshot, record.seq, record.recv_ns)
 
     def _take_fetched(self, record: TradesBody) -> tuple[int, int | None]:
-        series = self._trades.get(record.symbol)
+        series = self._recorded.trades_of(record.symbol)
         if series is None:
             return 0, None
         event: TradeEvent = "aggTrade" if self.id_space == "aggregate" else "trade"
@@ -251,31 +256,9 @@ class Pipeline:
         return stored, trades[-1].trade_id if trades else None
 
     def _give_up(self, record: Unserved) -> None:
-        series = self._trades.get(record.symbol)
+        series = self._recorded.trades_of(record.symbol)
         if series is not None:
             series.give_up(record.from_id, record.to_id, record.reason, record.seq, record.recv_ns)
-
-    def _interrupt(self, record: Closed | Overload) -> None:
-        reason = record.reason if isinstance(record, Closed) else "overload"
-        if reason == "shutdown":
-            # What comes after is another run's.
-            reason = "downtime"
-        every = self._feed_series(record.feed)
-        for symbol in record.symbols:
-            series = every.get(symbol)
-            if series is not None:
-                series.interrupt(reason)
-
-    def _count_living(self, record: Opened | Closed, change: int) -> None:
-        every = self._feed_series(record.feed)
-        for symbol in record.symbols:
-            series = every.get(symbol)
-            if series is not None:
-                series.living = max(series.living + change, 0)
-                series.settle(record.seq, record.recv_ns)
-
-    def _feed_series(self, feed: Feed) -> Mapping[str, TradeSeries | BookSeries]:
-        return self._trades if feed == "trade" else self._books
 
     def _take_malformed(self, error: MalformedMessageError, record: Frames | Body) -> None:
         self.metrics.malformed += 1
@@ -294,16 +277,8 @@ class Pipeline:
         self.id_space = id_space
         return id_space
 
-    def _is_recorded(self, symbol: str) -> bool:
-        if (symbol in self._symbols) if self._symbols is not None else is_storable(symbol):
-            return True
-        self.metrics.unknown_symbols[symbol] += 1
-        return False
-
-    def _add_trades(self, symbol: str) -> TradeSeries | None:
-        if not self._is_recorded(symbol):
-            return None
-        series = self._trades[symbol] = TradeSeries(
+    def _make_trades(self, symbol: str) -> TradeSeries:
+        return TradeSeries(
             symbol,
             tables=self.tables,
             metrics=self.metrics,
@@ -311,12 +286,9 @@ class Pipeline:
             events=self._events,
             patience_ns=self._patience_ns,
         )
-        return series
 
-    def _add_book(self, symbol: str) -> BookSeries | None:
-        if not self._is_recorded(symbol):
-            return None
-        series = self._books[symbol] = BookSeries(
+    def _make_book(self, symbol: str) -> BookSeries:
+        return BookSeries(
             symbol,
             self.venue.depth_rule,
             self._orderbook_kind,
@@ -328,4 +300,3 @@ class Pipeline:
             max_pending_diffs=self._max_pending_diffs,
             patience_ns=self._patience_ns,
         )
-        return series

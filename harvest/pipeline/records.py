@@ -87,7 +87,10 @@ class ChannelBody(msgspec.Struct, gc=False, array_like=True):
 
 
 class Opened(msgspec.Struct, gc=False, array_like=True):
-    """A connection is open: what is received on ``connection`` from here on belongs to ``symbols``."""
+    """A connection is open: what is received on ``connection`` from here on belongs to ``symbols``.
+
+    It comes again for one that is open already and carries more symbols from here on: those alone are named.
+    """
 
     seq: int
     recv_ns: int
@@ -134,6 +137,20 @@ class Checkpoint(msgspec.Struct, gc=False, array_like=True):
     state: bytes
 
 
+class Symbols(msgspec.Struct, gc=False, array_like=True):
+    """Other symbols are recorded from here on.
+
+    ``added`` are those that come new, or again, each with the greatest trade id that earlier runs stored of it (None where
+    there is none); ``removed`` are recorded no more.
+    """
+
+    seq: int
+    recv_ns: int
+    mono_ns: int
+    added: dict[str, int | None]
+    removed: tuple[str, ...]
+
+
 Body = SnapshotBody | AuditBody | TradesBody | ChannelBody
 """What REST answered."""
 
@@ -149,4 +166,5 @@ Record = (
     | Closed
     | Overload
     | Checkpoint
+    | Symbols
 )

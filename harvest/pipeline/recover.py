@@ -16,7 +16,7 @@ from harvest.market import IdSpace
 from harvest.metrics import Metrics
 from harvest.pipeline.checkpoint import CheckpointError
 from harvest.pipeline.events import Malformed
-from harvest.pipeline.records import Checkpoint, Frames, Opened, Overload
+from harvest.pipeline.records import Checkpoint, Frames, Opened, Overload, Symbols
 from harvest.pipeline.recovered_files import RecoveredFiles
 from harvest.pipeline.restoration import RestoredPipeline
 from harvest.storage.quarantine import Quarantine
@@ -156,6 +156,13 @@ class _Recovery:
             if self._is_wanted(record.symbol):
                 self._take_checkpoint(record)
             return
+        elif isinstance(record, Symbols):
+            # What is added has a checkpoint of its own soon after; until then it begins as it did in the run.
+            record = msgspec.structs.replace(
+                record,
+                added={symbol: last for symbol, last in record.added.items() if self._is_wanted(symbol)},
+                removed=tuple(filter(self._is_wanted, record.removed)),
+            )
         elif isinstance(record, Opened):
             self._opened.update(filter(self._is_wanted, record.symbols))
         for event in self._pipeline.feed(record).events:

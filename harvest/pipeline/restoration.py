@@ -24,15 +24,14 @@ class RestoredPipeline(Pipeline):
             CheckpointError: another version of harvest made it, in another form, or it is damaged.
         """
         state = decode_state(symbol, checkpoint)
-        if self._symbols is not None:
-            self._symbols.add(symbol)
+        self._recorded.include(symbol)
         self.id_space = self.id_space or state.id_space
         # What was there must not shine through where the state has nothing.
         self._trades.pop(symbol, None)
         self._books.pop(symbol, None)
-        if state.trades is not None and (trades := self._add_trades(symbol)) is not None:
+        if state.trades is not None and (trades := self._recorded.add_trades(symbol)) is not None:
             restore_trades(trades, state.trades)
-        if state.book is not None and (book := self._add_book(symbol)) is not None:
+        if state.book is not None and (book := self._recorded.add_book(symbol)) is not None:
             restore_book(book, state.book)
 
     def end(self, seq: int, recv_ns: int) -> None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
+import attrs
+
 from harvest.book.flow import sum_from_float
 from harvest.errors import IdSpaceError
+from harvest.storage.catalog import Catalog, scan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
     from harvest.market import IdSpace
-    from harvest.storage.catalog import Catalog
 
 
 ResumeCvd: TypeAlias = Callable[[str, int], int]
@@ -33,6 +36,24 @@ def resume_cvd(catalog: Catalog, symbols: Iterable[str] = (), day: int | None = 
     return lambda symbol, of_day: (
         known[symbol, of_day] if (symbol, of_day) in known else stored_units(symbol, of_day)
     )
+
+
+@attrs.frozen
+class Stored:
+    """What the data directory holds of a run's symbols when they begin; ``day`` is the date that was looked at for ``cvd``."""
+
+    catalog: Catalog
+    resume_cvd: ResumeCvd
+    #: The greatest stored trade id, of the symbols that have one.
+    last_trade_ids: dict[str, int]
+    day: int
+
+
+def look_at_stored(root: Path, venue: str, symbols: Sequence[str], day: int) -> Stored:
+    """Read what is taken over of ``symbols``. It blocks on the disk, so call it in a thread."""
+    catalog = scan(root, venue)
+    last_ids = {symbol: last for symbol in symbols if (last := catalog.last_trade_id(symbol)) is not None}
+    return Stored(catalog, resume_cvd(catalog, symbols, day), last_ids, day)
 
 
 def check_id_space(catalog: Catalog, symbols: Iterable[str], asked: IdSpace) -> None:

@@ -50,9 +50,10 @@ class Summary:
             table.add_column(kind, justify="right")
         for heading in ("gaps", "missing ids", "duplicates"):
             table.add_column(heading, justify="right")
-        symbols = {symbol for _, symbol in self.rows} | {symbol for _, symbol in metrics.feeds}
+        every = [*metrics.feeds.values(), *metrics.former.values()]
+        symbols = {symbol for _, symbol in self.rows} | {stats.symbol for stats in every}
         for symbol in sorted(symbols):
-            feeds = [stats for stats in metrics.feeds.values() if stats.symbol == symbol]
+            feeds = [stats for stats in every if stats.symbol == symbol]
             table.add_row(
                 symbol,
                 *(f"{self.rows[kind, symbol]:,}" for kind in kinds),

@@ -99,6 +99,11 @@ class RestSettings:
     weight_share: float = setting(
         0.5, "HARVEST_WEIGHT_SHARE", "the share of the venue's request weight that is used", above=0, max=1
     )
+    instruments_s: float = duration(
+        3600.0,
+        "HARVEST_INSTRUMENTS_SEC",
+        "between two looks at the venue's list of instruments, for what was delisted or halted",
+    )
     retry_initial_s: float = duration(
         1.0, "HARVEST_REST_RETRY_INITIAL_SEC", "the first wait after a failed request"
     )

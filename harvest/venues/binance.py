@@ -25,7 +25,7 @@ from harvest.venues.protocol import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from harvest.market import OpenInterest, Trade
     from harvest.venues.protocol import TradeEvent
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 STREAMS_PER_REQUEST = 100
 #: The name of a combined message's stream ends within these bytes: symbols have 64 characters at most.
 STREAM_NAME_BYTES = 320
+#: What exchangeInfo says of an instrument that will not trade again.
+ENDED = frozenset({"SETTLING", "DELIVERING", "DELIVERED", "CLOSE", "CLOSED"})
 #: maximum / step below this is held exactly by float64, whose integers are exact to 2**53.
 EXACT_STEPS = 1e15
 _SYMBOL = b'"s":"'
@@ -59,21 +61,22 @@ def split_connections(
         streams = tuple(name_stream(symbol) for symbol in part)
         if pulse:
             streams += (f"{stream_symbol(part[0])}@{pulse}",)
-        plans.append(ConnectionPlan(feed, url, part, streams, tuple(requests("SUBSCRIBE", streams))))
+        plans.append(ConnectionPlan(feed, url, part, streams))
     return plans
 
 
-def requests(method: str, streams: Sequence[str], first_id: int = 1) -> Iterable[str]:
+def requests(method: str, streams: Sequence[str], first_id: int) -> list[str]:
     """Make the requests that subscribe to ``streams`` or unsubscribe from them, with ascending ids."""
+    made = []
     for number, start in enumerate(range(0, len(streams), STREAMS_PER_REQUEST), start=first_id):
         params = list(streams[start : start + STREAMS_PER_REQUEST])
-        yield msgspec.json.encode({"method": method, "params": params, "id": number}).decode()
+        made.append(msgspec.json.encode({"method": method, "params": params, "id": number}).decode())
+    return made
 
 
-def resubscription(streams: Sequence[str], first_id: int) -> list[str]:
-    """Make the requests that unsubscribe from ``streams`` and subscribe to them again, with ascending ids."""
-    leave = list(requests("UNSUBSCRIBE", streams, first_id))
-    return leave + list(requests("SUBSCRIBE", streams, first_id + len(leave)))
+def is_market_data(frame: bytes) -> bool:
+    """Tell whether a message of a combined stream is neither an answer nor one of the venue's own (``!…``)."""
+    return frame.startswith(b'{"stream":"') and not frame.startswith(b'{"stream":"!')
 
 
 def symbol_at_a_glance(frame: bytes) -> str | None:
@@ -249,7 +252,9 @@ def _instrument(venue: str, wire: WireInstrument) -> Instrument:
         elif item.kind == "LOT_SIZE":
             step = item.step_size
             exact = exact and _is_exact(item.max_qty, item.step_size)
-    return Instrument(venue, wire.symbol, wire.status == "TRADING", tick, step, exact)
+    return Instrument(
+        venue, wire.symbol, wire.status == "TRADING", tick, step, exact, wire.status, wire.status in ENDED
+    )
 
 
 def _is_exact(maximum: float | None, step: float | None) -> bool:

@@ -103,6 +103,7 @@ class BinanceSpot:
     ws_url: str = "wss://data-stream.binance.vision"
     rest_url: str = "https://data-api.binance.vision"
     max_streams: int = 1024
+    messages_per_s: int = 5
     weight_per_minute: int = 6000
     depth_rule: DepthRule = "spot"
     channels: tuple[Channel, ...] = ("bbo", "partial_depth")
@@ -126,6 +127,18 @@ class BinanceSpot:
             lambda symbol: f"{binance.stream_symbol(symbol)}@{suffix}",
             max_streams,
         )
+
+    def subscribe(self, streams: Sequence[str], first_id: int) -> list[str]:
+        """Make the requests that subscribe to streams."""
+        return binance.requests("SUBSCRIBE", streams, first_id)
+
+    def unsubscribe(self, streams: Sequence[str], first_id: int) -> list[str]:
+        """Make the requests that unsubscribe from streams."""
+        return binance.requests("UNSUBSCRIBE", streams, first_id)
+
+    def is_market_data(self, frame: bytes) -> bool:
+        """Tell whether a message is of a stream, rather than an answer or a notice."""
+        return binance.is_market_data(frame)
 
     def decode(self, frame: bytes) -> Trade | BookDiff | ChannelMessage | Control:
         """Decode one message of a combined stream.
@@ -193,10 +206,6 @@ class BinanceSpot:
             MalformedMessageError: the body is not an open interest.
         """
         return binance.decode_open_interest(self.name, body)
-
-    def resubscription(self, streams: Sequence[str], first_id: int) -> list[str]:
-        """Make the requests that unsubscribe from streams and subscribe to them again."""
-        return binance.resubscription(streams, first_id)
 
     def decode_trades(self, event: TradeEvent, symbol: str, body: bytes) -> list[Trade]:
         """Decode the answer to ``trades_request``.

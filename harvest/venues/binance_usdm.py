@@ -99,6 +99,7 @@ class BinanceUsdm:
     rest_url: str = "https://fapi.binance.com"
     #: 200 in one source, 1024 in another.
     max_streams: int = 200
+    messages_per_s: int = 10
     weight_per_minute: int = 2400
     depth_rule: DepthRule = "usdm"
     channels: tuple[Channel, ...] = CHANNELS
@@ -134,6 +135,18 @@ class BinanceUsdm:
             # Liquidations may not come for hours: what always flows shows that the connection delivers.
             pulse=MARK_STREAM if feed == "liquidations" else "",
         )
+
+    def subscribe(self, streams: Sequence[str], first_id: int) -> list[str]:
+        """Make the requests that subscribe to streams."""
+        return binance.requests("SUBSCRIBE", streams, first_id)
+
+    def unsubscribe(self, streams: Sequence[str], first_id: int) -> list[str]:
+        """Make the requests that unsubscribe from streams."""
+        return binance.requests("UNSUBSCRIBE", streams, first_id)
+
+    def is_market_data(self, frame: bytes) -> bool:
+        """Tell whether a message is of a stream, rather than an answer or a notice."""
+        return binance.is_market_data(frame)
 
     def decode(self, frame: bytes) -> Trade | BookDiff | ChannelMessage | Control:
         """Decode one message of a combined stream.
@@ -203,10 +216,6 @@ class BinanceUsdm:
             MalformedMessageError: the body is not an open interest.
         """
         return binance.decode_open_interest(self.name, body)
-
-    def resubscription(self, streams: Sequence[str], first_id: int) -> list[str]:
-        """Make the requests that unsubscribe from streams and subscribe to them again."""
-        return binance.resubscription(streams, first_id)
 
     def decode_trades(self, event: TradeEvent, symbol: str, body: bytes) -> list[Trade]:
         """Decode the answer to ``trades_request``.

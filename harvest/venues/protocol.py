@@ -68,17 +68,15 @@ class StreamOptions(msgspec.Struct, frozen=True):
 
 
 class ConnectionPlan(msgspec.Struct, frozen=True):
-    """One connection to make: its URL, its streams, and the subscribe requests to send once it is open.
+    """What one connection carries: its URL, its symbols, and the stream of each, in the same order.
 
-    ``requests`` are in order, with the ids 1, 2, …; each is answered by an Acknowledgement or a Refusal. The streams are
-    one a symbol, in their order; where these may be silent by nature, one of another channel, which never is, follows them.
+    Where the streams may be silent by nature, one of another channel, which never is, follows them.
     """
 
     feed: Feed
     url: str
     symbols: tuple[str, ...]
     streams: tuple[str, ...]
-    requests: tuple[str, ...]
 
 
 class RestRequest(msgspec.Struct, frozen=True):
@@ -96,6 +94,8 @@ class Venue(Protocol):
     rest_url: str
     #: Streams that one connection may carry.
     max_streams: int
+    #: Messages that a client may send on one connection in a second; pings, pongs and requests count.
+    messages_per_s: int
     #: Request weight a minute and IP.
     weight_per_minute: int
     #: Which of the two gap rules its depth stream obeys.
@@ -107,6 +107,21 @@ class Venue(Protocol):
         self, feed: Feed, symbols: Sequence[str], options: StreamOptions, *, ws_url: str, max_streams: int
     ) -> list[ConnectionPlan]:
         """Split ``symbols`` over as few connections as the limits allow."""
+        ...
+
+    def subscribe(self, streams: Sequence[str], first_id: int) -> list[str]:
+        """Make the requests that subscribe to ``streams``, with ascending ids.
+
+        Each is answered by an Acknowledgement or a Refusal.
+        """
+        ...
+
+    def unsubscribe(self, streams: Sequence[str], first_id: int) -> list[str]:
+        """Make the requests that unsubscribe from ``streams``; they are answered likewise."""
+        ...
+
+    def is_market_data(self, frame: bytes) -> bool:
+        """Tell, without decoding it, whether a message is of a stream, rather than an answer or a notice."""
         ...
 
     def decode(self, frame: bytes) -> Trade | BookDiff | ChannelMessage | Control:
@@ -155,10 +170,6 @@ class Venue(Protocol):
         Raises:
             MalformedMessageError: the body is not an open interest.
         """
-        ...
-
-    def resubscription(self, streams: Sequence[str], first_id: int) -> list[str]:
-        """Make the requests that unsubscribe from streams and subscribe to them again, on a living connection."""
         ...
 
     def decode_trades(self, event: TradeEvent, symbol: str, body: bytes) -> list[Trade]:

@@ -12,7 +12,7 @@ import attrs
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest, serve_websocket
 
-from harvest.nurseries.feeds import run_feed
+from harvest.nurseries.feeds import FeedNursery
 from harvest.nurseries.intake import Intake
 from harvest.nurseries.lag import LagSensor
 from harvest.pipeline.records import Closed, Opened
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from harvest.market import Channel, Feed
     from harvest.pipeline.events import Outcome
     from harvest.pipeline.records import Record
-    from harvest.venues.protocol import ConnectionPlan
+    from harvest.venues.protocol import ConnectionPlan, Venue
 
     Script = Callable[["Socket"], Awaitable[None]]
 
@@ -75,6 +75,11 @@ class Bench:
             want_trades=lambda symbol, from_id, to_id: None,
         )
 
+    @property
+    def venue(self) -> Venue:
+        """What the intake asks of a pipeline besides."""
+        return self.harness.pipeline.venue
+
     def feed(self, record: Record) -> Outcome:
         """Stand between the intake and the pipeline."""
         self.records.append(record)
@@ -82,8 +87,24 @@ class Bench:
 
     async def run(self, plans: list[ConnectionPlan]) -> None:
         """Run one feed until cancelled."""
-        await run_feed(
-            plans,
+        await self.feed_nursery(plans).run()
+
+    def feed_nursery(
+        self, plans: list[ConnectionPlan], *, max_streams: int = 200, url: str = ""
+    ) -> FeedNursery:
+        """Make one feed that begins with ``plans``; what is added later goes to ``url``."""
+        venue, feed = VENUES["binance-usdm"], plans[0].feed
+
+        def planner(symbols: Sequence[str]) -> list[ConnectionPlan]:
+            if list(symbols) == [symbol for plan in plans for symbol in plan.symbols]:
+                return plans
+            return venue.connections(feed, symbols, StreamOptions(), ws_url=url, max_streams=max_streams)
+
+        return FeedNursery(
+            [symbol for plan in plans for symbol in plan.symbols],
+            planner,
+            max_streams=max_streams,
+            venue=venue,
             intake=self.intake,
             settings=self.settings,
             metrics=self.metrics,

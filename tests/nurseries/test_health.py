@@ -94,3 +94,35 @@ async def test_channels_have_a_timeout_of_their_own_and_liquidations_may_be_sile
     with trio.move_on_after(10_000):
         await health.run()
     assert {feed for feed, _ in health.silent} == {"bbo", "trade"}
+
+
+async def test_a_halted_symbol_is_said_to_be_halted_and_is_no_cause_for_a_warning(autojump_clock, lines):
+    metrics = Metrics()
+    metrics.feed("trade", "BTCUSDT").halted = True
+    health = Health(metrics, SETTINGS, now_ns)
+    await trio.sleep(200)
+    health.check()
+    assert [(line["log_level"], line["event"]) for line in lines] == [
+        ("info", "BTCUSDT trade stream silent for 200.0s: halted by the venue")
+    ]
+    assert health.silent == set()
+
+
+async def test_a_symbol_that_is_added_later_has_its_time_and_a_removed_one_is_nobodys_worry(
+    autojump_clock, lines
+):
+    metrics = Metrics()
+    health = Health(metrics, SETTINGS, now_ns)
+    await trio.sleep(1000)
+    metrics.begin("ETHUSDT", 0, now_ns())
+    await trio.sleep(150)
+    health.check()
+    assert lines == []
+    await trio.sleep(1)
+    health.check()
+    assert health.silent == {("trade", "ETHUSDT")}
+    metrics.set_aside("ETHUSDT")
+    await trio.sleep(1000)
+    health.check()
+    assert len(lines) == 1
+    assert health.silent == set()

@@ -21,7 +21,7 @@ from harvest.pipeline.records import (
     Unserved,
 )
 from harvest.storage.quarantine import Quarantine
-from harvest.venues.protocol import Acknowledgement
+from harvest.venues.protocol import Acknowledgement, Refusal, ShutdownNotice
 from tests.pipeline.wire import Harness, diff, snapshot, trade
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 LIMIT = 1000
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
+UNRECORDED = b'{"stream":"btcusdt@kline_1m","data":{"e":"kline"}}'
 
 
 class Bench:
@@ -40,6 +41,7 @@ class Bench:
 
     def __init__(self, root: Path, next_seq: int = 1) -> None:
         self.harness = Harness(symbols=SYMBOLS)
+        self.venue = self.harness.pipeline.venue
         self.metrics = self.harness.metrics
         self.records: list[Record] = []
         self.snapshots: list[str] = []
@@ -72,7 +74,7 @@ class Bench:
         self._now_ns += 10**6
         return self.intake.frames(connection, list(frames), self._now_ns, self._now_ns)
 
-    def idle_until_measured(self, connection: Opened, frame: bytes = b'{"result":null,"id":1}') -> None:
+    def idle_until_measured(self, connection: Opened, frame: bytes = UNRECORDED) -> None:
         """Let blocks arrive until the memory is measured again."""
         measured = self.measured
         while self.measured == measured:
@@ -209,6 +211,21 @@ def test_beyond_the_limit_frames_are_counted_and_let_go_and_the_loss_is_a_record
     assert [record.seq for record in bench.records] == list(range(1, len(bench.records) + 1))
     assert bench.harness.column("breaks", "reason") == ["overload"]
     assert bench.gaps == [("BTCUSDT", 2, 4)]
+
+
+def test_in_an_overload_answers_and_notices_are_heard_and_data_is_said_to_have_gone_by_unread(bench, lines):
+    connection = bench.intake.opened("trade-1", "trade", SYMBOLS)
+    bench.buffered = LIMIT + 1
+    bench.idle_until_measured(connection)
+    refusal = b'{"error":{"code":2,"msg":"no"},"id":2}'
+    notice = b'{"stream":"!serverShutdown","data":{"e":"serverShutdown","E":1}}'
+    lost = bench.metrics.overload_frames
+    outcome = bench.give(connection, b'{"result":null,"id":1}', refusal, trade(2), notice)
+    assert outcome.events == [Acknowledgement(1), Refusal(2, 2, "no"), ShutdownNotice()]
+    assert (outcome.data_messages, outcome.unread) == (1, True)
+    assert bench.metrics.overload_frames == lost + 1
+    outcome = bench.give(connection, b'{"result":null,"id":1}')
+    assert (outcome.data_messages, outcome.unread) == (0, False)
 
 
 def test_exactly_at_the_limit_nothing_is_lost(bench, lines):

@@ -43,7 +43,7 @@ async def poll(client, seconds, symbols=("A", "B"), interval_s=60.0):
     intake = Intake()
     with trio.move_on_after(seconds):
         await OpenInterestPoll(
-            VENUES["binance-usdm"], client, symbols, interval_s=interval_s, intake=intake
+            VENUES["binance-usdm"], client, lambda: symbols, interval_s=interval_s, intake=intake
         ).run()
     return intake.polled_bodies
 

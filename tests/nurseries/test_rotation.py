@@ -188,7 +188,7 @@ async def test_each_rotation_writes_a_line_a_symbol_of_what_was_buffered(
         "reconnect_count=2, mode=NORMAL",
         "ETHUSDT: trade_delta=45.2s, ob_delta=12.1s, buffers={'prices': 7}, reconnect_count=2, mode=NORMAL",
         "BTCUSDT: trade_delta=never, ob_delta=never, buffers={'prices': 0, 'ofi': 0}, reconnect_count=0, mode=NORMAL",
-        "ETHUSDT: trade_delta=never, ob_delta=never, buffers={'prices': 0}, reconnect_count=0, mode=NORMAL",
+        # ETHUSDT is none of the symbols that are recorded: without rows there is nothing to say of it.
     ]
     assert logs[0]["symbol"] == "BTCUSDT"
     assert logs[0]["buffers"] == {"prices": 151, "ofi": 80}

@@ -15,7 +15,7 @@ import trio
 from harvest.metrics import Metrics
 from harvest.nurseries import session as session_room
 from harvest.nurseries.connection import ConnectionLostError
-from harvest.nurseries.feeds import run_feed
+from harvest.nurseries.feeds import FeedNursery
 from harvest.nurseries.lag import LagSensor
 from harvest.pipeline.events import Outcome
 from harvest.pipeline.records import Opened
@@ -122,13 +122,16 @@ class Bench:
 
     async def run(self, seconds: float, planned: list | None = None) -> None:
         with trio.move_on_after(seconds):
-            await run_feed(
-                planned or plans(),
+            await FeedNursery(
+                (),
+                lambda symbols: planned or plans(),
+                max_streams=200,
+                venue=VENUES["binance-usdm"],
                 intake=self.intake,
                 settings=self.settings,
                 metrics=self.metrics,
                 lag=LagSensor(),
-            )
+            ).run()
         assert self.wire.open == 0
 
 
@@ -145,6 +148,20 @@ async def test_a_stream_that_falls_silent_is_restarted_exactly_the_idle_time_aft
     assert "no message for 120s, reconnecting" in [line["event"] for line in lines]
     assert bench.metrics.connections["trade-1"].stalls == 1
     assert bench.metrics.reconnects("BTCUSDT") == 1
+
+
+async def test_the_silence_at_the_end_of_a_session_is_no_good_work(monkeypatch, autojump_clock, lines):
+    bench = Bench(monkeypatch, every(1, 3, ACK))
+    await bench.run(6 * IDLE_S)
+    intake = bench.intake
+    waits = [
+        opened_at - 0.1 - closed_at
+        for (closed_at, *_), (opened_at, _) in zip(intake.closed_at, intake.opened_at[1:], strict=False)
+    ]
+    # Three seconds of data and two minutes of silence, again and again: the waits grow.
+    for wait, (low, high) in zip(waits, [(0, 0.25), (0.5, 1), (1, 2), (2, 4)], strict=False):
+        assert low - 1e-6 <= wait <= high + 1e-6
+    assert len(waits) >= 4
 
 
 async def test_acknowledgements_and_refusals_do_not_move_the_deadline(monkeypatch, autojump_clock, lines):
@@ -250,8 +267,9 @@ async def test_an_old_connection_retires_only_when_its_successor_delivers(monkey
 
 async def test_a_shutdown_notice_hands_over_at_once(monkeypatch, autojump_clock, lines):
     async def notice(connection: Any) -> None:
-        connection.give(DATA)
-        await trio.sleep(50)
+        for _ in range(50):
+            connection.give(DATA)
+            await trio.sleep(1)
         connection.give(SHUTDOWN)
         await trio.sleep(30)
         raise lost()

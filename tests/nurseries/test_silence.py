@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 import structlog
 import trio
 
 from harvest.metrics import Metrics
+from harvest.nurseries.plan import ChangingPlan
 from harvest.nurseries.probe import Answer, Verdict
+from harvest.nurseries.requests import Requests
 from harvest.nurseries.silence import ASKED_AT_ONCE, Silence
 from harvest.venues import VENUES
 from harvest.venues.protocol import StreamOptions
@@ -42,6 +45,7 @@ class Prober:
 
 class Session:
     opened_ns = 0
+    unread_at = -math.inf
 
     def __init__(self) -> None:
         self.data_at = trio.current_time()
@@ -79,8 +83,10 @@ class Bench:
         self.connection = Connection()
         self.prober = prober
         self.feed = feed
+        self.plan = ChangingPlan(plan)
+        self.requests = Requests(self.connection, USDM)
         self.silence = Silence(
-            plan,
+            self.plan,
             self.session,
             idle_s=IDLE_S,
             prober=prober,
@@ -103,7 +109,7 @@ class Bench:
         """Watch for so long, while the ``flowing`` symbols deliver every second, and others do over another connection."""
         with trio.move_on_after(seconds):
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self.silence.watch, self.connection)
+                nursery.start_soon(self.silence.watch, self.requests)
                 while True:
                     for symbol in flowing:
                         self.deliver(symbol)
@@ -123,7 +129,7 @@ async def test_a_quiet_stream_is_confirmed_before_each_deadline_and_never_restar
     bench = Bench(["A"], Prober())
     with trio.move_on_after(10 * IDLE_S):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(bench.silence.watch, bench.connection)
+            nursery.start_soon(bench.silence.watch, bench.requests)
             while True:
                 assert trio.current_time() < bench.session.deadline
                 await trio.sleep(1)
@@ -145,7 +151,7 @@ async def test_a_dead_stream_or_one_that_cannot_be_asked_about_is_subscribed_ane
     assert streams == again == ["a@aggTrade", "b@aggTrade"]
     assert 80 <= left_at <= joined_at < IDLE_S
     assert bench.session.stays == []
-    assert bench.connection.ids[:2] == [2, 3]
+    assert bench.connection.ids[:2] == [1, 2]
 
 
 async def test_an_answer_that_takes_too_long_is_none(autojump_clock):
@@ -254,3 +260,79 @@ async def test_two_connections_that_both_flow_are_left_alone(autojump_clock):
     await bench.run(500, "A", "B", elsewhere=("A", "B"))
     assert bench.connection.sent == []
     assert bench.prober.asked == []
+
+
+async def test_a_halted_symbol_is_not_asked_about_and_has_its_time_when_it_trades_again(autojump_clock):
+    bench = Bench(["A", "B"], Prober(B=Answer(DEAD, 9)))
+    stats = bench.metrics.feed("trade", "B")
+    stats.halted = True
+    await bench.run(5 * IDLE_S, "A")
+    assert (bench.prober.asked, bench.connection.sent, bench.session.stays) == ([], [], [])
+    stats.halted = False
+    await bench.run(0.75 * IDLE_S, "A")
+    assert bench.prober.asked == []
+    await bench.run(0.25 * IDLE_S, "A")
+    assert {symbol for _, symbol, _ in bench.prober.asked} == {"B"}
+
+
+async def test_a_connection_all_of_whose_symbols_are_halted_stays(autojump_clock):
+    bench = Bench(["A", "B"], Prober())
+    for symbol in "AB":
+        bench.metrics.feed("trade", symbol).halted = True
+    with trio.move_on_after(10 * IDLE_S):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(bench.silence.watch, bench.requests)
+            while True:
+                assert trio.current_time() < bench.session.deadline
+                await trio.sleep(1)
+    assert bench.prober.asked == []
+
+
+async def test_an_overload_of_ours_is_nobodys_silence(autojump_clock):
+    bench = Bench(["A", "B"], Prober(A=Answer(DEAD, 9), B=Answer(DEAD, 9)))
+
+    async def overload() -> None:
+        for _ in range(round(3 * IDLE_S)):
+            # Data arrives and is let go unread: whose it was, nobody knows.
+            bench.session.data_at = bench.session.unread_at = trio.current_time()
+            await trio.sleep(1)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bench.silence.watch, bench.requests)
+        await overload()
+        nursery.cancel_scope.cancel()
+    assert (bench.prober.asked, bench.connection.sent) == ([], [])
+    # And when it is over, a symbol that is still silent is asked about in time.
+    await bench.run(0.9 * IDLE_S, "A")
+    assert {symbol for _, symbol, _ in bench.prober.asked} == {"B"}
+
+
+async def test_the_plan_of_the_moment_says_who_is_watched_and_subscribed_to_anew(autojump_clock):
+    bench = Bench(["A", "B"], Prober(B=Answer(DEAD, 9), C=Answer(DEAD, 9)))
+    await bench.run(10, "A", "B")
+    (plan,) = USDM.connections("trade", ["A", "C"], StreamOptions(), ws_url="wss://h", max_streams=200)
+    bench.metrics.set_aside("B")
+    bench.metrics.begin("C", 0, Prober.clock_ns())
+    bench.plan.change(plan)
+    await bench.run(75, "A")
+    # It was added only then.
+    assert bench.prober.asked == []
+    await bench.run(15, "A")
+    assert {symbol for _, symbol, _ in bench.prober.asked} == {"C"}
+    assert [streams for _, _, streams in bench.connection.sent] == [["c@aggTrade"]] * 2
+    assert ("trade", "B") not in bench.metrics.feeds
+
+
+async def test_what_is_removed_while_it_is_subscribed_to_anew_is_unsubscribed_from_again(autojump_clock):
+    bench = Bench(["A", "B"], Prober(B=Answer(DEAD, 9)))
+    (without,) = USDM.connections("trade", ["A"], StreamOptions(), ws_url="wss://h", max_streams=200)
+    send = bench.connection.send
+
+    async def send_slowly(text: str) -> None:
+        await send(text)
+        bench.plan.change(without)
+        await trio.sleep(0.1)
+
+    bench.connection.send = send_slowly
+    await bench.run(90, "A")
+    assert [method for _, method, _ in bench.connection.sent] == ["UNSUBSCRIBE", "SUBSCRIBE", "UNSUBSCRIBE"]

@@ -13,6 +13,7 @@ import trio
 from harvest.metrics import Metrics
 from harvest.nurseries import stream as stream_room
 from harvest.nurseries.lag import LagSensor
+from harvest.nurseries.plan import ChangingPlan
 from harvest.nurseries.stream import LINGER_S, Stream, first_of
 from harvest.settings import Settings
 from harvest.venues import VENUES
@@ -75,9 +76,14 @@ def lives(
                 await trio.sleep(after_s)
                 action()
 
+        def fall_due() -> None:
+            if ready_after is not None and due_after is not None:
+                session.stable_s = due_after - ready_after
+            session.due.set()
+
         async with trio.open_nursery() as nursery:
             nursery.start_soon(later, ready_after, session.deliver)
-            nursery.start_soon(later, due_after, session.due.set)
+            nursery.start_soon(later, due_after, fall_due)
             await trio.sleep(seconds)
             nursery.cancel_scope.cancel()
         session.reason, session.stable_s = reason, stable_s
@@ -96,8 +102,9 @@ def make_stream(
         max_streams=200,
     )
     return Stream(
-        plan,
+        ChangingPlan(plan),
         "trade-1",
+        venue=VENUES["binance-usdm"],
         intake=intake,
         settings=attrs.evolve(SETTINGS, **settings),
         metrics=Metrics(),
@@ -199,6 +206,34 @@ async def test_a_hand_over_keeps_the_old_session_for_exactly_the_linger_after_th
     assert new.ended_at == 200
     assert (bench.stream.stats.handovers, bench.stream.stats.reconnects) == (1, 0)
     assert [line["event"] for line in lines] == ["handed over to a new connection; the old one retires"]
+
+
+async def test_a_venue_that_shuts_every_new_connection_down_at_once_is_given_ever_more_time(
+    monkeypatch, autojump_clock, lines
+):
+    bench = Bench(monkeypatch, lives(ready_after=0.1, due_after=0.3))
+    await bench.run(200)
+    waits = [after.began_at - before.began_at for before, after in pairwise(bench.sessions)]
+    # The first is due after 0.3 seconds, the others are when they have taken over; and then they wait.
+    assert waits[0] <= 0.3 + SHORT_S
+    taken_over_s = 0.1 + LINGER_S
+    for number, (low, high) in enumerate([(0.5, 1), (1, 2), (2, 4), (4, 8)], start=1):
+        assert low <= waits[number] - taken_over_s <= high
+    assert all(4 <= wait - taken_over_s <= 8 for wait in waits[4:])
+    # Meanwhile the old one delivers.
+    for before, after in pairwise(bench.sessions):
+        assert (before.ended_at or 0) > after.began_at
+
+
+async def test_cuts_after_good_work_do_not_make_the_waits_grow(monkeypatch, autojump_clock):
+    bench = Bench(monkeypatch, *[lives(1.0)] * 4, lives(23.0, stable_s=23.0))
+    await bench.run(1000)
+    waits = bench.waits()
+    assert waits[3] >= 2
+    # A step back at a time, and then every cut costs next to nothing.
+    assert 1 <= waits[4] <= 2
+    assert 0.5 <= waits[5] <= 1
+    assert all(wait <= SHORT_S for wait in waits[6:])
 
 
 async def test_a_successor_that_is_lost_before_it_is_ready_is_replaced_and_the_old_session_goes_on(

@@ -14,6 +14,7 @@ import trio
 from harvest.metrics import Metrics
 from harvest.nurseries import session as session_room
 from harvest.nurseries.lag import LagSensor
+from harvest.nurseries.plan import ChangingPlan
 from harvest.nurseries.stream import Stream
 from harvest.pipeline.events import Outcome
 from harvest.pipeline.records import Opened
@@ -38,8 +39,9 @@ def make_stream(
         max_streams=200,
     )
     return Stream(
-        plan,
+        ChangingPlan(plan),
         "trade-1",
+        venue=VENUES["binance-usdm"],
         intake=intake,
         settings=attrs.evolve(SETTINGS, **settings),
         metrics=Metrics(),

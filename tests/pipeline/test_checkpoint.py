@@ -108,6 +108,9 @@ ATTRIBUTES: dict[type, dict[str, tuple[type, str] | str]] = {
             (
                 "last_mono_ns",
                 "quiet_mono_ns",
+                "added_ns",
+                "added_mono_ns",
+                "halted",
                 "stored",
                 "duplicates",
                 "gaps",
@@ -124,7 +127,8 @@ ATTRIBUTES: dict[type, dict[str, tuple[type, str] | str]] = {
         "id_space": (SymbolState, "id_space"),
         "_trades": (SymbolState, "trades"),
         "_books": (SymbolState, "book"),
-        "_symbols": "a symbol is recorded from its restoration on",
+        "_recorded": "a symbol is recorded from its restoration on",
+        "channels": "of these a recovery makes no rows (docs/durability.md)",
         "_cumulative": "follows from the files of prices",
         "_events": "empty between two records",
         **dict.fromkeys(

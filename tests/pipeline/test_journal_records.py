@@ -37,6 +37,8 @@ FIELDS = {
     "round": INTEGERS,
     "of": INTEGERS,
     "failed": INTEGERS,
+    "added": st.dictionaries(TEXTS, st.none() | INTEGERS, max_size=5),
+    "removed": st.lists(TEXTS, max_size=5).map(tuple),
 }
 #: What REST is asked for belongs to no feed of trades or books.
 CHANNEL_FIELDS = FIELDS | {"feed": st.sampled_from(CHANNELS)}

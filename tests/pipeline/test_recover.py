@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harvest.pipeline.journal_records import decode_record, encode_record
-from harvest.pipeline.records import Checkpoint, Frames, Opened, SnapshotBody
+from harvest.pipeline.records import Checkpoint, Frames, Opened, SnapshotBody, Symbols
 from harvest.pipeline.recover import RecoveryReport, RunFacts, recover
 from harvest.pipeline.verify import verify
 from harvest.settings import Settings
@@ -341,6 +341,35 @@ def test_records_come_from_the_journal_with_the_facts_that_its_segments_tell(tmp
     assert msgspec.convert(header.facts, RunFacts) == FACTS
     recover_into(tmp_path / "died", map(decode_record, read_run(tmp_path / "died", "binance-usdm", RUN)))
     assert stored_tables(tmp_path / "died") == stored_tables(tmp_path / "whole")
+
+
+def test_a_symbol_that_is_added_and_removed_on_the_way_is_recovered_as_it_was_recorded(
+    tmp_path: Path,
+) -> None:
+    def at(seq: int) -> tuple[int, int, int]:
+        return seq, (T0_MS + seq) * 10**6, seq
+
+    empty = machine(symbols=["BTCUSDT"])
+    new = {"symbol": "NEWUSDT"}
+    records: list[Record] = [
+        Checkpoint(*at(1), "BTCUSDT", 1, 1, empty.checkpoint("BTCUSDT")),
+        Frames(*at(2), "trade-1", [trade(1), trade(1, **new)]),
+        Symbols(*at(3), {"NEWUSDT": 7}, ("BTCUSDT",)),
+        Frames(*at(4), "trade-1", [trade(2), trade(9, **new)]),
+        Symbols(*at(5), {"BTCUSDT": None}, ()),
+        Frames(*at(6), "trade-1", [trade(4), trade(10, **new)]),
+    ]
+    record_into(tmp_path / "whole", records, random.Random(1))
+    for symbol in ("BTCUSDT", "NEWUSDT"):
+        recover_into(tmp_path / "died", records, symbols=[symbol])
+    whole = stored_tables(tmp_path / "whole")
+    assert stored_tables(tmp_path / "died") == whole
+    ids = {
+        symbol: table["trade_id"].to_pylist()
+        for (kind, symbol, _), table in whole.items()
+        if kind == "prices"
+    }
+    assert ids == {"BTCUSDT": [1, 4], "NEWUSDT": [9, 10]}
 
 
 def test_a_symbol_without_a_checkpoint_is_named(tmp_path: Path) -> None:

@@ -326,3 +326,36 @@ async def test_a_level_is_never_dropped_from_trades(
         messages = of(await socket.take(4.0), TRADES)
         assert [one["t"] for one in messages] == list(range(messages[0]["t"], messages[-1]["t"] + 1))
         assert all({"p", "q"} <= set(one) for one in messages)
+
+
+async def test_a_halted_symbol_is_silent_and_not_trading_for_its_time(
+    venue: Callable[..., Any], autojump_clock: MockClock
+) -> None:
+    async with spot(venue, "halt BTCUSDT at 5s for 20s") as running:
+        socket = await running.connect(f"{BOTH}/ethusdt@trade")
+        await socket.take(5.1)
+        halted = await socket.take(19.0)
+        assert {message["stream"] for message in halted} == {"ethusdt@trade"}
+        assert await statuses(running, "/api/v3/exchangeInfo") == {"BTCUSDT": "HALT", "ETHUSDT": "TRADING"}
+        assert of(await socket.take(3.0), TRADES)
+        assert (await statuses(running, "/api/v3/exchangeInfo"))["BTCUSDT"] == "TRADING"
+
+
+async def test_a_delisted_symbol_is_silent_and_unknown_for_good(
+    venue: Callable[..., Any], autojump_clock: MockClock
+) -> None:
+    async with venue(faults=("delist BTCUSDT at 5s",)) as running:
+        socket = await running.connect("/public/stream?streams=btcusdt@depth@100ms/ethusdt@depth@100ms")
+        await socket.take(5.1)
+        assert {message["stream"] for message in await socket.take(60.0)} == {"ethusdt@depth@100ms"}
+        assert list(await statuses(running, "/fapi/v1/exchangeInfo")) == ["ETHUSDT"]
+        status, body, _ = await running.get("/fapi/v1/depth?symbol=BTCUSDT&limit=5")
+        assert (status, body["code"]) == (400, -1121)
+        late = await running.connect("/public/stream?streams=btcusdt@depth@100ms")
+        assert await late.take(5.0) == []
+
+
+async def statuses(running: Any, path: str) -> dict[str, str]:
+    _, body, _ = await running.get(path)
+    every = {one["symbol"]: one["status"] for one in body["symbols"]}
+    return {symbol: every[symbol] for symbol in ("BTCUSDT", "ETHUSDT") if symbol in every}
