@@ -101,7 +101,12 @@ async def test_many_records_come_with_one_call() -> None:
         for i in range(50):
             await other.send_all(b"%02d" % i)
         await trio.testing.wait_all_tasks_blocked(0.01)
-        assert await client.receive_some() == b"".join(b"%02d" % i for i in range(50))
+        sent, pieces = b"".join(b"%02d" % i for i in range(50)), []
+        while len(b"".join(pieces)) < len(sent):
+            pieces.append(await client.receive_some())
+        assert b"".join(pieces) == sent
+        # A busy machine may cut it, but not into records.
+        assert len(pieces) < 10
 
 
 async def test_what_does_not_fit_comes_with_the_next_call() -> None:
