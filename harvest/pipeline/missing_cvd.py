@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from array import array
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,7 @@ from harvest.errors import StorageError
 from harvest.pipeline.cumulative import CumulativeDelta
 from harvest.storage.kinds import PRICES, SIDES, SOURCES, TRADE_TYPES, UNKNOWN
 from harvest.storage.parquet import NO_LABEL
-from harvest.storage.remainder import uncommitted
+from harvest.storage.remainder import is_committed, uncommitted
 from harvest.storage.tables import Sealed
 
 if TYPE_CHECKING:
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from harvest.storage.catalog import Catalog, StoredFile
+    from harvest.storage.catalog import Catalog
+    from harvest.storage.remainder import Interval
 
 _LABELS = {"side": SIDES, "source": SOURCES, "trade_type": TRADE_TYPES}
 _COLUMNS = ["seq", "event_time", "recv_ns", "trade_id", "qty", *_LABELS]
@@ -50,18 +51,23 @@ def missing_cvd(catalog: Catalog, symbol: str, day: int) -> Iterator[Sealed]:
     Raises:
         UnreadablePricesError: a file of ``prices`` cannot be read; what would follow from it and after it is not derived.
     """
-    stored = list(catalog.files("cvd", symbol, day))
     committed = catalog.committed("cvd", symbol, day)
+    parts = []
+    for file in catalog.files("prices", symbol, day):
+        if not any(first <= file.first_seq and file.last_seq <= last for first, last in committed):
+            part = _read_prices(file.path)
+            lacking = ~is_committed(part["seq"], committed)
+            parts.append({name: column[lacking] for name, column in part.items()})
+    prices = {name: np.concatenate([part[name] for part in parts]) for name in _COLUMNS} if parts else {}
+    if not len(prices.get("seq", ())):
+        return
     cumulative: CumulativeDelta | None = None
-    begun_after: StoredFile | None = None
-    for file in list(catalog.files("prices", symbol, day)):
-        if any(first <= file.first_seq and file.last_seq <= last for first, last in committed):
-            continue
-        for part in uncommitted(_read_prices(file.path, symbol, day), committed):
-            before = max((one for one in stored if one.last_seq < part.first_seq), default=None)
-            if cumulative is None or before != begun_after:
-                cumulative, begun_after = _going_on_before(catalog, part.first_seq), before
-            yield from cumulative.derive(part)
+    begun_after: Interval | None = None
+    for sealed in uncommitted(_sealed(prices, symbol, day), committed):
+        before = max((one for one in committed if one[1] < sealed.first_seq), default=None)
+        if cumulative is None or before != begun_after:
+            cumulative, begun_after = _going_on_before(catalog, sealed.first_seq), before
+        yield from cumulative.derive(sealed)
 
 
 def _going_on_before(catalog: Catalog, seq: int) -> CumulativeDelta:
@@ -72,37 +78,37 @@ def _going_on_before(catalog: Catalog, seq: int) -> CumulativeDelta:
     return CumulativeDelta(resume)
 
 
-def _read_prices(path: Path, symbol: str, day: int) -> Sealed:
-    """Read what of ``prices`` decides ``cvd``; the other fields of the packed rows are 0."""
+def _read_prices(path: Path) -> dict[str, NDArray[Any]]:
+    """Read what of ``prices`` decides ``cvd``, by column."""
     try:
         with pq.ParquetFile(path) as opened:
             table = opened.read(_COLUMNS)
     except (OSError, pa.ArrowException) as error:
         raise UnreadablePricesError(path, str(error)) from error
-    columns = {name: _array(table[name].combine_chunks(), name) for name in _COLUMNS}
-    rows = np.zeros(len(table), PRICES.dtype)
+    return {name: _array(table[name].combine_chunks(), name) for name in _COLUMNS}
+
+
+def _sealed(columns: dict[str, NDArray[Any]], symbol: str, day: int) -> Sealed:
+    """Pack rows of several files in the order of ``seq``; the fields that decide nothing are 0."""
+    # Compacted files may lie around others. Rows of one record are in one file, in their order.
+    order = np.argsort(columns["seq"], kind="stable")
+    columns = {name: column[order] for name, column in columns.items()}
+    seq = columns["seq"]
+    rows = np.zeros(len(seq), PRICES.dtype)
     for name in ("event_time", "trade_id", "qty", "side", "trade_type"):
         rows[name] = columns[name]
     blocks = np.stack([columns[name] for name in ("seq", "recv_ns", "source")], axis=1)
     starts = np.flatnonzero(np.concatenate(([True], (blocks[1:] != blocks[:-1]).any(axis=1))))
-    marks = np.column_stack((starts, blocks[starts]))
-    seq = columns["seq"]
+    marks = np.column_stack((starts, blocks[starts])).astype(np.int64)
     return Sealed(
-        PRICES,
-        symbol,
-        day,
-        len(rows),
-        int(seq[0]),
-        int(seq[-1]),
-        rows.tobytes(),
-        array("q", marks.astype(np.int64).tobytes()),
+        PRICES, symbol, day, len(rows), int(seq[0]), int(seq[-1]), rows.tobytes(), array("q", marks.tobytes())
     )
 
 
-def _array(column: pa.Array, name: str) -> NDArray[np.int64] | NDArray[np.float64]:
+def _array(column: pa.Array, name: str) -> NDArray[Any]:
     if name in _LABELS:
         column = pc.fill_null(pc.index_in(column, pa.array(_LABELS[name])), NO_LABEL)
     elif pa.types.is_timestamp(column.type):
         column = pc.fill_null(column.cast(pa.int64()), UNKNOWN)
-    array: NDArray[np.int64] | NDArray[np.float64] = column.to_numpy(zero_copy_only=False)
-    return array
+    values: NDArray[Any] = column.to_numpy(zero_copy_only=False)
+    return values

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 import attrs
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -150,17 +151,18 @@ class Catalog:
     def last_cvd(self, symbol: str, day: int, *, before_seq: int | None = None) -> float | None:
         """Return the running sum after the last stored ``cvd`` row of a date, by ``seq``; None if there is none.
 
-        ``before_seq`` leaves out the files that go as far as that record, or beyond.
-
+        ``before_seq`` leaves out that record and what comes after it.
         Where the last file is damaged, it is that of the last file that is not.
         """
+        last: tuple[int, float] | None = None
         for file in reversed(self.files("cvd", symbol, day)):
-            if before_seq is not None and file.last_seq >= before_seq:
-                continue
-            last = self._read(file, _last_cvd)
-            if last is not None:
-                return last
-        return None
+            if last is not None and file.last_seq < last[0]:
+                break
+            if before_seq is None or file.first_seq < before_seq:
+                # A compacted file may lie around that record.
+                found = self._read(file, lambda opened: _last_cvd(opened, before_seq))
+                last = max(filter(None, (last, found)), default=None)
+        return None if last is None else last[1]
 
     def _newest_facts(self, kind: str, symbol: str) -> Iterator[dict[str, str]]:
         newest = (
@@ -259,6 +261,10 @@ class _Scan:
         self._catalog.damage.append(Damage(Path(path), why))
 
 
-def _last_cvd(opened: pq.ParquetFile) -> float:
-    last: float = opened.read_row_group(opened.num_row_groups - 1, columns=["cvd"])["cvd"][-1].as_py()
-    return last
+def _last_cvd(opened: pq.ParquetFile, before_seq: int | None) -> tuple[int, float] | None:
+    for group in reversed(range(opened.num_row_groups)):
+        rows = opened.read_row_group(group, columns=["seq", "cvd"])
+        count = len(rows) if before_seq is None else int(np.searchsorted(rows["seq"].to_numpy(), before_seq))
+        if count:
+            return rows["seq"][count - 1].as_py(), rows["cvd"][count - 1].as_py()
+    return None

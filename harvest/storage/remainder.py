@@ -40,12 +40,25 @@ def uncommitted(sealed: Sealed, committed: Sequence[Interval]) -> list[Sealed]:
     if not committed:
         return [sealed]
     marks = np.frombuffer(sealed.marks, np.int64).reshape(-1, 4)
-    firsts, lasts = np.array(committed, np.int64).T
-    # The number of intervals that begin before a block tells between which two it lies.
-    places = np.searchsorted(firsts, marks[:, 1], side="right")
-    places[(places > 0) & (marks[:, 1] <= lasts[places - 1])] = _COVERED
+    places = _places(marks[:, 1], committed)
     edges = [0, *(np.flatnonzero(np.diff(places)) + 1).tolist(), len(places)]
     return [_cut(sealed, marks, start, end) for start, end in pairwise(edges) if places[start] != _COVERED]
+
+
+def is_committed(seqs: NDArray[np.int64], committed: Sequence[Interval]) -> NDArray[np.bool_]:
+    """Tell which records an interval covers; ``committed`` is as ``merged`` gives it."""
+    covered: NDArray[np.bool_] = (
+        _places(seqs, committed) == _COVERED if committed else np.zeros(len(seqs), np.bool_)
+    )
+    return covered
+
+
+def _places(seqs: NDArray[np.int64], committed: Sequence[Interval]) -> NDArray[np.int64]:
+    """Tell between which two intervals each record lies, by the number of those before it, or that one covers it."""
+    firsts, lasts = np.array(committed, np.int64).T
+    places = np.searchsorted(firsts, seqs, side="right")
+    places[(places > 0) & (seqs <= lasts[places - 1])] = _COVERED
+    return places
 
 
 def _cut(sealed: Sealed, marks: NDArray[np.int64], start: int, end: int) -> Sealed:
