@@ -130,7 +130,6 @@ ATTRIBUTES: dict[type, dict[str, tuple[type, str] | str]] = {
         "_recorded": "a symbol is recorded from its restoration on",
         "channels": "of these a recovery makes no rows (docs/durability.md)",
         "_cumulative": "follows from the files of prices",
-        "channels": "recovery makes no rows of them",
         "_events": "empty between two records",
         **dict.fromkeys(
             (
