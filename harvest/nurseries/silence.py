@@ -6,6 +6,7 @@ deadline passes, the venue is asked about the symbols that are silent.
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING, Protocol
 
 import trio
@@ -29,6 +30,8 @@ ANSWER_WITHIN = 0.15
 LOOKS = 40
 #: and so many are asked about at once: five hundred quiet symbols must not use up the weight of the address.
 ASKED_AT_ONCE = 3
+#: What another session brought so long ago does not come over this one any more.
+BEHIND_FOR_S = 2.0
 #: Two clocks that are read one after the other differ by less.
 ROUNDING_S = 0.01
 
@@ -83,8 +86,8 @@ class Silence:
         self._asked_at: dict[str, float] = {}
         #: Symbols subscribed anew: the newest id that the venue had then, and when that was.
         self._resubscribed: dict[str, tuple[int, float]] = {}
-        #: Symbols that another session had brought since this one at the last look. What has just come there may be on its way.
-        self._behind: frozenset[str] = frozenset()
+        #: Symbols that another session has brought since this one did, and when that was first seen.
+        self._behind_since: dict[str, float] = {}
 
     async def watch(self, requests: Requests) -> None:
         """Ask and act, until cancelled."""
@@ -92,11 +95,11 @@ class Silence:
             while True:
                 await trio.sleep(self._idle_s / LOOKS)
                 is_silent = self._session.silent_for_s() >= ASK_AFTER * self._idle_s
-                before, self._behind = self._behind, self._find_behind()
+                self._find_behind()
                 silent = self._silent_symbols()
                 if silent and not is_silent:
-                    await self._judge_some(requests, silent, self._behind & before)
-                elif silent and not self._behind:
+                    await self._judge_some(requests, silent)
+                elif silent and not self._behind_since:
                     await self._judge_all(requests, silent)
                 elif is_silent and not silent and all(stats.halted for stats in self._feeds().values()):
                     self._session.stay()
@@ -132,14 +135,21 @@ class Silence:
         moved_ns = self._metrics.heard.get(self._name, {}).get(symbol, stats.added_mono_ns)
         return begun if moved_ns is None else max(begun, self._on_our_clock(moved_ns))
 
-    def _find_behind(self) -> frozenset[str]:
-        """Return the symbols that another session has brought since this one did, or since they were subscribed anew."""
-        behind = []
-        for symbol, stats in self._feeds().items():
-            since = max(self._moved_at(symbol, stats), self._resubscribed.get(symbol, (0, 0.0))[1])
+    def _find_behind(self) -> None:
+        """Find the symbols that another session has brought since this one did, or since they were subscribed anew."""
+        now = trio.current_time()
+        feeds = self._feeds()
+        for symbol in self._behind_since.keys() - feeds.keys():
+            del self._behind_since[symbol]
+        for symbol, stats in feeds.items():
+            since = self._moved_at(symbol, stats)
+            if symbol in self._resubscribed:
+                # What was sent while it was being subscribed anew comes to the others alone.
+                since = max(since, self._resubscribed[symbol][1] + BEHIND_FOR_S)
             if stats.last_mono_ns is not None and self._on_our_clock(stats.last_mono_ns) > since + ROUNDING_S:
-                behind.append(symbol)
-        return frozenset(behind)
+                self._behind_since.setdefault(symbol, now)
+            else:
+                self._behind_since.pop(symbol, None)
 
     def _on_our_clock(self, mono_ns: int) -> float:
         return trio.current_time() - (self._prober.clock_ns() - mono_ns) / 1e9
@@ -161,9 +171,11 @@ class Silence:
         everything = [symbol for symbol, stats in self._feeds().items() if not stats.halted]
         await self._subscribe_anew(requests, dict.fromkeys(everything, 0) | self._newest(verdicts))
 
-    async def _judge_some(self, requests: Requests, silent: list[str], behind: frozenset[str]) -> None:
+    async def _judge_some(self, requests: Requests, silent: list[str]) -> None:
         """Others flow: subscribe anew to what is dead; where that has not helped, give the connection up."""
-        dead = {symbol: 0 for symbol in silent if symbol in behind}
+        # What has just come elsewhere may be on its way.
+        waited_since = trio.current_time() - BEHIND_FOR_S
+        dead = {one: 0 for one in silent if self._behind_since.get(one, inf) <= waited_since}
         if not dead:
             verdicts = await self._ask(silent[:ASKED_AT_ONCE])
             dead = {symbol: a.newest_id for symbol, a in verdicts.items() if a.verdict is Verdict.DEAD}

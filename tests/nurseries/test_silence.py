@@ -255,6 +255,21 @@ async def test_a_message_that_has_just_come_over_another_connection_is_waited_fo
     assert bench.session.gave_up_at is None
 
 
+async def test_what_another_connection_brought_while_a_symbol_was_subscribed_anew_is_not_missed(
+    autojump_clock,
+):
+    bench = Bench(["A", "B"], Prober(B=Answer(DEAD, 9)))
+    with trio.move_on_after(300):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(bench.run, 300, "A")
+            while not bench.connection.sent:  # noqa: ASYNC110 - the bench has no event for it
+                await trio.sleep(0.5)
+            await trio.sleep(0.5)
+            bench.deliver_elsewhere("B")
+    assert bench.session.gave_up_at is None
+    assert len(bench.connection.sent) == 2
+
+
 async def test_two_connections_that_both_flow_are_left_alone(autojump_clock):
     bench = Bench(["A", "B"], Prober())
     await bench.run(500, "A", "B", elsewhere=("A", "B"))
