@@ -11,6 +11,9 @@ An hour takes seven and a half minutes, at the speed of eight. What is accelerat
 harvest's deadlines are shorter by as much or more, so that more happens in the hour than in many real ones. Faults last wall
 time. Ages are scaled further: the venue ends a connection after 30 seconds, and harvest hands it over shortly before that.
 
+How late the simulator was says whether the machine was fast enough: its streams are behind its REST side by as much, so that
+quiet symbols look dead and are subscribed anew, and what nobody hears while it catches up counts as missing.
+
 Exit 0: no trade is missing, nothing is stored twice or wrong, every missing depth id is recorded as such, no planned hand-over
 left a hole, and with two connections there is no hole at all. Exit 1: not so.
 """

@@ -50,9 +50,9 @@ def test_a_schedule_is_seeded_strikes_every_sort_and_leaves_time_at_the_end(conn
 
 @pytest.mark.slow
 def test_three_minutes_of_a_bad_venue_leave_no_trade_missing_and_no_hole_with_two_connections(tmp_path):
-    plan = Plan(3, 9, 7, 2, SYMBOLS, "binance-usdm")
+    plan = Plan(3, 10, 7, 2, SYMBOLS, "binance-usdm")
     kept, found = tmp_path / "soak", tmp_path / "found.json"
-    options = ["--minutes", "3", "--speed", "9", "--seed", "7", "--connections", "2", "--symbols", "2"]
+    options = ["--minutes", "3", "--speed", "10", "--seed", "7", "--connections", "2", "--symbols", "2"]
     done = subprocess.run(
         [sys.executable, "-m", "bench.soak", *options, "--keep", str(kept), "--json", str(found)],
         cwd=ROOT,
