@@ -98,7 +98,12 @@ def main() -> None:
                     results.setdefault(side.name, []).extend(result[side.name])
             console.print(_table(match, results))
             record["matches"][match.name] = {
-                name: [one.thousands_a_second for one in of_side] for name, of_side in results.items()
+                name: {
+                    "thousands_a_second": [one.thousands_a_second for one in of_side],
+                    "receive_seconds": [one.receive_seconds for one in of_side],
+                    "seconds": [one.seconds for one in of_side],
+                }
+                for name, of_side in results.items()
             }
             for name, bounds in against.items():
                 if bounds and name in results:
@@ -145,7 +150,16 @@ def _rates(results: list[Result]) -> list[float]:
 
 def _table(match: Match, results: dict[str, list[Result]]) -> Table:
     table = Table(title=f"{match.name}: messages from the socket to the sink")
-    for heading in ("side", "thousand/s", "lowest", "highest", "harvest is", "µs CPU each", "RSS MiB"):
+    for heading in (
+        "side",
+        "thousand/s",
+        "lowest",
+        "highest",
+        "harvest is",
+        "received",
+        "µs CPU each",
+        "RSS MiB",
+    ):
         table.add_column(heading, justify="left" if heading == "side" else "right")
     ours = median(_rates(results["harvest"]))
     for name, of_side in results.items():
@@ -156,6 +170,8 @@ def _table(match: Match, results: dict[str, list[Result]]) -> Table:
             f"{min(rates):.1f}",
             f"{max(rates):.1f}",
             f"{ours / median(rates):.2f} ×",
+            # Without what is written after the last message was there.
+            f"{median(one.messages / one.receive_seconds for one in of_side) / 1000:.1f}",
             f"{median(one.cpu_seconds / one.messages for one in of_side) * 1e6:.1f}",
             f"{median(one.rss_mib for one in of_side):.0f}",
         )

@@ -6,10 +6,13 @@ import asyncio
 import json
 import time
 import urllib.request
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.peers.load import DEPTH, TRADES
 from bench.peers.side import Clock, Task, main, tell
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ROWS_A_FILE = 200_000
 TOP = 5
@@ -18,11 +21,11 @@ TOP = 5
 class Recorder:
     """Buffers of rows, and a book of two dicts."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, directory: Path) -> None:
         import pandas  # before the clock runs
 
         self._pandas = pandas
-        self._task = task
+        self._directory = directory
         self.prices: list[dict[str, Any]] = []
         self.tops: list[dict[str, Any]] = []
         self.bids: dict[float, float] = {}
@@ -41,18 +44,19 @@ class Recorder:
         """Take one message."""
         data = json.loads(message)["data"]
         self.seen += 1
-        if data["e"] == "aggTrade":
+        event = data.get("e")
+        if event in ("aggTrade", "trade"):
             self.prices.append(
                 {
                     "time": data["T"],
                     "received": time.time(),
-                    "id": data["a"],
+                    "id": data["a"] if event == "aggTrade" else data["t"],
                     "price": float(data["p"]),
                     "qty": float(data["q"]),
                     "side": "sell" if data["m"] else "buy",
                 }
             )
-        else:
+        elif event == "depthUpdate":
             self._take_diff(data)
         if len(self.prices) + len(self.tops) >= ROWS_A_FILE:
             self.write()
@@ -78,7 +82,7 @@ class Recorder:
         """Write what is buffered."""
         for kind, rows in (("prices", self.prices), ("orderbook", self.tops)):
             if rows:
-                directory = self._task.directory / kind
+                directory = self._directory / kind
                 directory.mkdir(parents=True, exist_ok=True)
                 self._pandas.DataFrame(rows).to_parquet(directory / f"{self._files}.parquet")
                 self._files += 1
@@ -89,7 +93,7 @@ class Recorder:
 async def _record(task: Task) -> None:
     import websockets
 
-    recorder, clock = Recorder(task), Clock()
+    recorder, clock = Recorder(task.directory), Clock()
     streams = [TRADES, DEPTH] if task.mix == "mix" else [TRADES]
     ahead = 1
     async with websockets.connect(
