@@ -34,7 +34,7 @@ from harvest.pipeline.summary import Summary
 from harvest.storage.files import DataDirectory
 from harvest.storage.journal import Journal, last_seq, list_segments
 from harvest.storage.layout import new_run_id
-from harvest.storage.parquet import Provenance
+from harvest.storage.parquet import Provenance, warm_up
 from harvest.storage.quarantine import Quarantine
 from harvest.storage.tables import DAY_US
 from harvest.venues.protocol import StreamOptions
@@ -102,6 +102,7 @@ def look_around(settings: Settings, venue_name: str) -> Beginning:
     Raises:
         JournalError: a later version of harvest has written the journal.
     """
+    warm_up()
     root = settings.capture.output_dir
     stored = look(settings, venue_name, settings.capture.symbols)
     # The seq after a dead run's last record is that of its end, which recovery takes for it.

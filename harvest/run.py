@@ -60,6 +60,9 @@ EXIT_OK = 0
 EXIT_UNWRITTEN = 1
 #: As a shell reports a process that a signal ended.
 EXIT_INTERRUPTED = 130
+#: After so long a thread that writes must let the loop run, where five times as much is usual: that is what the loop stands
+#: still at most, as far as it is up to us.
+SWITCH_S = 0.001
 
 
 def run_until_done(
@@ -82,6 +85,7 @@ def run_until_done(
     logging.configure(
         log_format=settings.log.format, level=settings.log.level, stream=None if shown is None else _Late()
     )
+    sys.setswitchinterval(SWITCH_S)
     try:
         with one_writer(settings.capture.output_dir, "run", warn=log.warning) as lock:
             return trio.run(_run, settings, simulator, shown, lock, reload)

@@ -6,6 +6,7 @@ socket, so that no server takes one of the two cores.
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -22,10 +23,11 @@ from harvest.nurseries.bookkeeper import Bookkeeper
 from harvest.nurseries.journaling import Journaling
 from harvest.nurseries.writer import Writer
 from harvest.pipeline.records import Frames, SnapshotBody
+from harvest.run import SWITCH_S
 from harvest.settings import JournalSettings, WriterSettings
 from harvest.storage.files import DataDirectory
 from harvest.storage.journal import Journal
-from harvest.storage.parquet import Provenance
+from harvest.storage.parquet import Provenance, warm_up
 
 if TYPE_CHECKING:
     from bench.peers.load import Load
@@ -60,11 +62,13 @@ class Watch(trio.abc.Instrument):
 
 def measure_stall(*, quick: bool) -> Found:
     """Write full buffers of every kind, round after round; the stall is the median of the rounds' longest ones."""
+    sys.setswitchinterval(SWITCH_S)
+    warm_up()
     load = make("mix", (ROWS // 4 if quick else ROWS) * 5 // 4)
     before: list[float] = []
     writing: list[float] = []
     seconds: list[float] = []
-    for _ in range(3 if quick else 7):
+    for _ in range(3 if quick else 5):
         with tempfile.TemporaryDirectory(prefix="harvest-bench-") as directory:
             quiet, busy, took_s = trio.run(_round, load, Path(directory))
         before.append(max(quiet))

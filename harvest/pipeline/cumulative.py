@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _SOLD = SIDES.index("sell")
-_MARKET_CODES = (TRADE_TYPES.index("MARKET"), 255)
+#: By the code of a trade's type: market trades, and those whose type is not known.
+_IS_COUNTED = np.zeros(256, np.bool_)
+_IS_COUNTED[[TRADE_TYPES.index("MARKET"), 255]] = True
 
 
 class CumulativeDelta:
@@ -52,33 +54,45 @@ class CumulativeDelta:
         start = self._sums.get(key)
         if start is None:
             start = self._resume(*key)
-        trades = np.frombuffer(sealed.rows, PRICES.dtype)
-        counted = np.isin(trades["trade_type"], _MARKET_CODES)
-        deltas, sums, end = running_sums(trades["qty"][counted], trades["side"][counted] == _SOLD, start)
-        self._sums[key] = end
-        if not len(deltas):
-            return []
-        rows = np.empty(len(deltas), CVD.dtype)
-        for name in ("event_time", "trade_id"):
-            rows[name] = trades[name][counted]
-        rows["delta"], rows["cvd"] = deltas, sums
+        trades = np.frombuffer(sealed.packed(), PRICES.dtype)
+        counted = _IS_COUNTED[trades["trade_type"]]
         marks = sealed.marks
         if not counted.all():
-            marks = _marks_of(marks, counted)
-        first_seq, last_seq = marks[1], marks[-3]
-        return [Sealed(CVD, sealed.symbol, sealed.day, len(rows), first_seq, last_seq, rows.tobytes(), marks)]
+            trades, marks = trades[counted], _marks_of(marks, counted)
+        self._sums[key] = _end_of(trades["qty"], trades["side"] == _SOLD, start)
+        if not len(trades):
+            return []
+
+        def make() -> bytes:
+            return _rows_of(trades, start)
+
+        count, first_seq, last_seq = len(trades), marks[1], marks[-3]
+        return [Sealed(CVD, sealed.symbol, sealed.day, count, first_seq, last_seq, make, marks)]
+
+
+def _rows_of(trades: NDArray[np.void], start: int) -> bytes:
+    deltas, sums, _ = running_sums(trades["qty"], trades["side"] == _SOLD, start)
+    rows = np.empty(len(trades), CVD.dtype)
+    for name in ("event_time", "trade_id"):
+        rows[name] = trades[name]
+    rows["delta"], rows["cvd"] = deltas, sums
+    return rows.tobytes()
+
+
+def _end_of(qty: NDArray[np.float64], sold: NDArray[np.bool_], start: int) -> int:
+    """Return the last of the running sums, which is all that the loop has to know of them."""
+    units, moved = _units(qty)
+    if _is_exact(start, moved):
+        return start + int(moved - 2 * float(units[sold].sum()))
+    return running_sums(qty, sold, start)[2]
 
 
 def running_sums(
     qty: NDArray[np.float64], sold: NDArray[np.bool_], start: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
     """Sum signed quantities exactly from ``start`` (in 1e-8); returns deltas, running sums, and the end in 1e-8."""
-    units = np.rint(qty * 1e8)
-    with np.errstate(over="ignore"):
-        # A sum that is too large for float64 is infinite here, and so goes the exact way.
-        moved = float(units.sum())
-    # Below the bound float64 and int64 hold every partial sum exactly, and so vectors do the arithmetic.
-    if abs(start) < EXACT_UNITS - moved:
+    units, moved = _units(qty)
+    if _is_exact(start, moved):
         signed = np.where(sold, -units, units).astype(np.int64)
         sums = np.cumsum(signed) + start
         return signed / 1e8, sums / 1e8, int(sums[-1]) if len(sums) else start
@@ -88,6 +102,18 @@ def running_sums(
         total += exact
         deltas[index], running[index] = exact / 10**8, total / 10**8
     return deltas, running, total
+
+
+def _units(qty: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+    units: NDArray[np.float64] = np.rint(qty * 1e8)
+    with np.errstate(over="ignore"):
+        # A sum that is too large for float64 is infinite here, and so goes the exact way.
+        return units, float(units.sum())
+
+
+def _is_exact(start: int, moved: float) -> bool:
+    """Tell whether float64 and int64 hold every partial sum exactly, so that vectors can do the arithmetic."""
+    return abs(start) < EXACT_UNITS - moved
 
 
 def _marks_of(marks: array[int], kept: NDArray[np.bool_]) -> array[int]:

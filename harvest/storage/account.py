@@ -262,5 +262,10 @@ def entry_of_file(source: Path | pa.Buffer, *, duplicates: int | None = None) ->
 def _array(column: pa.Array) -> NDArray[Any]:
     if pa.types.is_integer(column.type) and column.null_count:
         column = pc.fill_null(column, UNKNOWN)
+    if pa.types.is_string(column.type) and not column.null_count:
+        # Not an object a row: making them is one call that lets no other thread run.
+        encoded = column.dictionary_encode()
+        labels: NDArray[Any] = np.array(encoded.dictionary.to_pylist(), np.str_)
+        return labels[encoded.indices.to_numpy()]
     array: NDArray[Any] = column.to_numpy(zero_copy_only=False)
     return array

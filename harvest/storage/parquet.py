@@ -92,6 +92,11 @@ class EncodedFile:
         return int(self.data.size)
 
 
+def warm_up() -> None:
+    """Let Arrow load what it loads with its first array (pandas, where it is installed), before a loop is at load."""
+    pa.array(np.zeros(1), mask=np.zeros(1, np.bool_))
+
+
 def encode(
     sealed: Sealed, provenance: Provenance, *, compression_level: int = COMPRESSION_LEVEL
 ) -> EncodedFile:
@@ -160,7 +165,7 @@ class _Columns:
 
     def __init__(self, sealed: Sealed) -> None:
         self._sealed = sealed
-        self._rows: NDArray[np.void] = np.frombuffer(sealed.rows, sealed.kind.dtype, count=sealed.count)
+        self._rows: NDArray[np.void] = np.frombuffer(sealed.packed(), sealed.kind.dtype, count=sealed.count)
         marks = np.frombuffer(sealed.marks, np.int64).reshape(-1, 4)
         lengths = np.diff(marks[:, 0], append=sealed.count)
         self._seq, self._recv_ns, sources = (np.repeat(marks[:, part], lengths) for part in (1, 2, 3))

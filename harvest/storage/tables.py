@@ -26,7 +26,8 @@ class Sealed:
     """Rows that nobody touches any more: packed bytes, and what is equal for whole blocks.
 
     ``marks`` holds four integers a block: first row, seq, recv_ns, source. ``bids`` and ``asks`` hold price and
-    quantity in turn, for all rows (kind ``depth`` alone).
+    quantity in turn, for all rows (kind ``depth`` alone). ``rows`` that follow from others may be a function that makes
+    them: in whatever thread writes them, so that the loop need not.
     """
 
     kind: Kind
@@ -36,16 +37,20 @@ class Sealed:
     count: int
     first_seq: int
     last_seq: int
-    rows: bytes | bytearray
+    rows: bytes | bytearray | Callable[[], bytes]
     marks: array[int]
     bids: array[float] | None = None
     asks: array[float] | None = None
+
+    def packed(self) -> bytes | bytearray:
+        """Return the rows, made now if need be."""
+        return self.rows() if callable(self.rows) else self.rows
 
     @property
     def size_bytes(self) -> int:
         """Memory that the rows take, in bytes."""
         levels = sum(len(side) * 8 for side in (self.bids, self.asks) if side is not None)
-        return len(self.rows) + len(self.marks) * 8 + levels
+        return self.count * self.kind.packer.size + len(self.marks) * 8 + levels
 
 
 class Table:

@@ -151,7 +151,7 @@ def expected_rows(sealed: Sealed) -> list[dict[str, Any]]:
         side: list(pairs) for side, pairs in (("bid", sealed.bids), ("ask", sealed.asks)) if pairs is not None
     }
     rows = []
-    for index, values in enumerate(kind.packer.iter_unpack(sealed.rows)):
+    for index, values in enumerate(kind.packer.iter_unpack(sealed.packed())):
         packed = dict(zip(names, values, strict=True))
         block = max(at for at, start in enumerate(starts) if start <= index)
         _, seq, recv_ns, source = sealed.marks[4 * block : 4 * block + 4]

@@ -248,7 +248,7 @@ def _within(stretches: list[list[int]], ids: NDArray[np.int64]) -> NDArray[np.bo
 
 def unpacked(sealed: Sealed) -> Rows:
     """Turn packed rows into columns."""
-    packed = np.frombuffer(sealed.rows, sealed.kind.dtype, count=sealed.count)
+    packed = np.frombuffer(sealed.packed(), sealed.kind.dtype, count=sealed.count)
     rows: Rows = {name: np.ascontiguousarray(packed[name]) for name in sealed.kind.dtype.names or ()}
     if "suspect" in rows:
         rows["suspect"] = rows["suspect"] != 0
@@ -260,6 +260,6 @@ def unpacked(sealed: Sealed) -> Rows:
 
 def _books_in(sealed: Sealed) -> list[int]:
     marks = np.frombuffer(sealed.marks, np.int64).reshape(-1, 4)
-    packed = np.frombuffer(sealed.rows, sealed.kind.dtype, count=sealed.count)
+    packed = np.frombuffer(sealed.packed(), sealed.kind.dtype, count=sealed.count)
     ids: list[int] = packed["last_update_id"][marks[marks[:, 3] == BOOK, 0]].tolist()
     return ids
