@@ -17,10 +17,11 @@ import ssl
 import struct
 import sys
 import threading
+import time
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from bench.peers.load import DEPTH, SYMBOL, Load, make
+from bench.peers.load import DEPTH, EVENT_TIME, STAMP_DIGITS, SYMBOL, Load, in_microseconds, make
 
 #: Bytes handed to the socket at once.
 PIECE = 256 * 1024
@@ -160,14 +161,20 @@ class Blast:
             wire.send(frame)
         if self._has_depth and DEPTH in streams:
             self._snapshot_taken.wait(20)
-        prepared = memoryview(wire.prepare(frames[1:]))
-        self._ready.wait(30)
-        threading.Event().wait(0.3)
-        for start in range(0, len(prepared), PIECE):
-            wire.raw.sendall(prepared[start : start + PIECE])
+        self._send_all(wire, frames[1:])
         # Whoever is done closes; what it says until then (pings) is of no interest.
         while wire.receive():
             pass
+
+    def _send_all(self, wire: Wire, frames: list[bytes]) -> None:
+        prepared = memoryview(wire.prepare(frames))
+        self._wait_for_all()
+        for start in range(0, len(prepared), PIECE):
+            wire.raw.sendall(prepared[start : start + PIECE])
+
+    def _wait_for_all(self) -> None:
+        self._ready.wait(30)
+        threading.Event().wait(0.3)
 
     @staticmethod
     def _subscribed(wire: Wire, data: bytes) -> list[str]:
@@ -192,12 +199,37 @@ class Blast:
             data += more
 
 
+class Paced(Blast):
+    """Sends ``rate`` messages a second on each connection, each alone, with the time of its sending as its event time.
+
+    One that is late is sent at once, and bears the time at which it is: what is measured is the way, not the pace.
+    """
+
+    def __init__(self, load: Load, connections: int, rate: float) -> None:
+        super().__init__(in_microseconds(load), connections)
+        self._rate = rate
+
+    def _send_all(self, wire: Wire, frames: list[bytes]) -> None:
+        stamped = [(bytearray(frame), frame.index(EVENT_TIME) + len(EVENT_TIME)) for frame in frames]
+        self._wait_for_all()
+        begun = time.perf_counter()
+        for number, (frame, at) in enumerate(stamped):
+            wait_s = begun + number / self._rate - time.perf_counter()
+            if wait_s > 0:
+                time.sleep(wait_s)
+            frame[at : at + STAMP_DIGITS] = b"%d" % (time.time_ns() // 1000)
+            wire.raw.sendall(frame)
+
+
 def main() -> None:
     """Serve until the parent is gone; prints the port as its first line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mix", choices=("trades", "mix"), required=True)
     parser.add_argument("--messages", type=int, required=True)
     parser.add_argument("--connections", type=int, required=True, help="stream connections the side makes")
+    parser.add_argument(
+        "--rate", type=float, help="messages a second on each connection, instead of all at once"
+    )
     parser.add_argument("--core", type=int)
     parser.add_argument("--certificate", help="PEM file with key and chain: serve TLS")
     arguments = parser.parse_args()
@@ -207,7 +239,11 @@ def main() -> None:
     if arguments.certificate:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(arguments.certificate)
-    blast = Blast(make(arguments.mix, arguments.messages), arguments.connections)
+    load = make(arguments.mix, arguments.messages)
+    if arguments.rate is None:
+        blast = Blast(load, arguments.connections)
+    else:
+        blast = Paced(load, arguments.connections, arguments.rate)
     listener = socket.create_server(("127.0.0.1", 0))
     print(listener.getsockname()[1], flush=True)
     threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from typing import Literal
 
 import attrs
@@ -20,6 +21,11 @@ SNAPSHOT_ID = 5_000_000_000
 SNAPSHOT_LEVELS = 1000
 #: Bytes of an aggTrade, on the average, in its envelope.
 TRADE_BYTES = 195
+
+#: Before the time of an event, and the digits of one in microseconds.
+EVENT_TIME, STAMP_DIGITS = b'"E":', 16
+
+_MILLISECONDS = re.compile(rb'"E":(\d{13})')
 
 Mix = Literal["trades", "mix"]
 
@@ -48,7 +54,7 @@ class Load:
 def make(mix: Mix, messages: int, *, seed: int = 1) -> Load:
     """Make ``messages`` frames: trades alone, or four trades to one diff of 57 levels."""
     dice = random.Random(seed)
-    trades: list[bytes] = []
+    of_trades: list[bytes] = []
     diffs: list[bytes] = []
     order: list[tuple[str, int]] = []
     mid = 640_000  # in ticks of 0.10
@@ -61,9 +67,24 @@ def make(mix: Mix, messages: int, *, seed: int = 1) -> Load:
             order.append((DEPTH, len(diffs)))
             diffs.append(_diff(dice, mid, now_ms, previous, update_id))
         else:
-            order.append((TRADES, len(trades)))
-            trades.append(_trade(dice, mid, now_ms, FIRST_TRADE_ID + len(trades)))
-    return Load(mix, trades, diffs, order, _snapshot(640_000))
+            order.append((TRADES, len(of_trades)))
+            of_trades.append(_trade(dice, mid, now_ms, FIRST_TRADE_ID + len(of_trades)))
+    return Load(mix, of_trades, diffs, order, _snapshot(640_000))
+
+
+def trades(count: int, first: int) -> list[bytes]:
+    """Make trades alone, from the ``first``-th on."""
+    dice = random.Random(first)
+    return [_trade(dice, 640_000, BEGIN_MS, FIRST_TRADE_ID + first + number) for number in range(count)]
+
+
+def in_microseconds(load: Load) -> Load:
+    """Return the load with event times in microseconds, as a venue gives them that is asked to."""
+
+    def changed(frames: list[bytes]) -> list[bytes]:
+        return [_MILLISECONDS.sub(rb'"E":\g<1>000', frame, count=1) for frame in frames]
+
+    return attrs.evolve(load, trades=changed(load.trades), diffs=changed(load.diffs))
 
 
 def _price(ticks: int) -> str:

@@ -79,7 +79,13 @@ def play(match: Match, side: Side, *, cores: tuple[int, int] | None, certificate
         environ |= {"SSL_CERT_FILE": str(certificate), "REQUESTS_CA_BUNDLE": str(certificate)}
     with (
         tempfile.TemporaryDirectory(prefix="harvest-bench-") as directory,
-        _blast(match, side, cores, certificate) as port,
+        blast(
+            match.mix,
+            match.messages,
+            connections=side.connections,
+            core=None if cores is None else cores[0],
+            certificate=certificate,
+        ) as port,
     ):
         command = [sys.executable, "-m", f"bench.peers.{side.module}", *side.arguments]
         command += ["--mix", match.mix, "--messages", str(match.messages), "--port", str(port)]
@@ -105,23 +111,21 @@ def play(match: Match, side: Side, *, cores: tuple[int, int] | None, certificate
 
 
 @contextmanager
-def _blast(
-    match: Match, side: Side, cores: tuple[int, int] | None, certificate: Path | None
+def blast(
+    mix: str,
+    messages: int,
+    *,
+    connections: int,
+    core: int | None = None,
+    certificate: Path | None = None,
+    rate: float | None = None,
 ) -> Iterator[int]:
-    command = [
-        sys.executable,
-        "-m",
-        "bench.peers.blast",
-        "--mix",
-        match.mix,
-        "--messages",
-        str(match.messages),
-    ]
-    command += ["--connections", str(side.connections)]
-    command += [] if cores is None else ["--core", str(cores[0])]
-    if match.is_tls:
-        assert certificate is not None
-        command += ["--certificate", str(certificate.with_name("server.pem"))]
+    """Run the blast server in a process of its own, over TLS with a ``certificate``; gives its port."""
+    command = [sys.executable, "-m", "bench.peers.blast", "--mix", mix, "--messages", str(messages)]
+    command += ["--connections", str(connections)]
+    command += [] if core is None else ["--core", str(core)]
+    command += [] if certificate is None else ["--certificate", str(certificate.with_name("server.pem"))]
+    command += [] if rate is None else ["--rate", str(rate)]
     process = subprocess.Popen(
         command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
