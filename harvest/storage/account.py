@@ -266,6 +266,7 @@ def _array(column: pa.Array) -> NDArray[Any]:
         # Not an object a row: making them is one call that lets no other thread run.
         encoded = column.dictionary_encode()
         labels: NDArray[Any] = np.array(encoded.dictionary.to_pylist(), np.str_)
-        return labels[encoded.indices.to_numpy()]
+        named: NDArray[Any] = labels[encoded.indices.to_numpy()]
+        return named
     array: NDArray[Any] = column.to_numpy(zero_copy_only=False)
     return array

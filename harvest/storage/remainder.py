@@ -79,7 +79,7 @@ def _cut(sealed: Sealed, marks: NDArray[np.int64], start: int, end: int) -> Seal
         end_row - first_row,
         int(cut[0, 1]),
         int(cut[-1, 1]),
-        sealed.rows[first_row * size : end_row * size],
+        sealed.packed()[first_row * size : end_row * size],
         array("q", cut.tobytes()),
         bids,
         asks,
@@ -89,6 +89,6 @@ def _cut(sealed: Sealed, marks: NDArray[np.int64], start: int, end: int) -> Seal
 def _cut_levels(
     sealed: Sealed, pairs: array[float], number: str, first_row: int, end_row: int
 ) -> array[float]:
-    counts = np.frombuffer(sealed.rows, sealed.kind.dtype)[number]
+    counts = np.frombuffer(sealed.packed(), sealed.kind.dtype)[number]
     before, within = int(counts[:first_row].sum()), int(counts[first_row:end_row].sum())
     return pairs[2 * before : 2 * (before + within)]
