@@ -6,12 +6,11 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-import attrs
-
 from harvest.metrics import FEEDS, Metrics
 from harvest.nurseries.auditor import Auditor
 from harvest.nurseries.backfill import Backfill
 from harvest.nurseries.bookkeeper import Bookkeeper
+from harvest.nurseries.checkpoints import Checkpoints
 from harvest.nurseries.compactor import Compactor
 from harvest.nurseries.feeds import FeedNursery
 from harvest.nurseries.health import Health
@@ -22,21 +21,22 @@ from harvest.nurseries.listing import Listing
 from harvest.nurseries.missing_trades import MissingTrades
 from harvest.nurseries.polling import OpenInterestPoll
 from harvest.nurseries.probe import Prober
+from harvest.nurseries.recovery import Recovery
 from harvest.nurseries.rotation import Rotation
 from harvest.nurseries.status import Status, feed_ages
 from harvest.nurseries.stream import LINGER_S
 from harvest.nurseries.upkeep import Upkeep
 from harvest.nurseries.watchlist import Watchlist
 from harvest.nurseries.writer import Writer
+from harvest.pipeline.beginning import look
 from harvest.pipeline.machine import Pipeline
-from harvest.pipeline.resume import check_id_space, look_at_stored
+from harvest.pipeline.resume import check_id_space
 from harvest.pipeline.summary import Summary
 from harvest.storage.files import DataDirectory
-from harvest.storage.journal import Journal, last_seq, list_segments
+from harvest.storage.journal import Journal
 from harvest.storage.layout import new_run_id
-from harvest.storage.parquet import Provenance, warm_up
+from harvest.storage.parquet import Provenance
 from harvest.storage.quarantine import Quarantine
-from harvest.storage.tables import DAY_US
 from harvest.venues.protocol import StreamOptions
 
 if TYPE_CHECKING:
@@ -44,9 +44,9 @@ if TYPE_CHECKING:
 
     from harvest.market import Feed
     from harvest.nurseries.rest import RestClient
+    from harvest.pipeline.beginning import Beginning
     from harvest.pipeline.resume import Stored
     from harvest.settings import Settings
-    from harvest.storage.journal import SegmentFile
     from harvest.venues.protocol import ConnectionPlan, Venue
 
 #: Update intervals that another connection has to fill a gap, at least.
@@ -83,38 +83,6 @@ def plan_connections(
         channels.partial_interval_ms,
     )
     return venue.connections(feed, symbols, options, ws_url=ws_url, max_streams=max_streams(venue, settings))
-
-
-@attrs.frozen
-class Beginning:
-    """What the data directory holds when a run begins."""
-
-    stored: Stored
-    #: The first ``seq`` of the run: above that of every file, and of all that dead runs have journalled.
-    next_seq: int
-    #: Segments that dead runs have left in the journal, of whatever venue.
-    journalled: list[SegmentFile]
-
-
-def look_around(settings: Settings, venue_name: str) -> Beginning:
-    """Read what a run takes over. It blocks on the disk, so call it in a thread.
-
-    Raises:
-        JournalError: a later version of harvest has written the journal.
-    """
-    warm_up()
-    root = settings.capture.output_dir
-    stored = look(settings, venue_name, settings.capture.symbols)
-    # The seq after a dead run's last record is that of its end, which recovery takes for it.
-    journalled = last_seq(root)
-    next_seq = max(stored.catalog.next_seq, journalled + 2 if journalled else 1)
-    return Beginning(stored, next_seq, list_segments(root))
-
-
-def look(settings: Settings, venue_name: str, symbols: Sequence[str]) -> Stored:
-    """Read what is taken over of ``symbols`` from earlier runs. It blocks on the disk, so call it in a thread."""
-    today = time.time_ns() // 1000 // DAY_US
-    return look_at_stored(settings.capture.output_dir, venue_name, symbols, today)
 
 
 class Parts:
@@ -186,7 +154,11 @@ class Parts:
             symbols=lambda: self.watchlist.symbols,
             stamps=lambda symbol: feed_ages(self.metrics, symbol),
         )
-        self.compactor = Compactor(capture.output_dir, settings.compaction)
+        self.compactor = Compactor(
+            capture.output_dir,
+            settings.compaction,
+            may_compact=lambda: self.recovery.succeeded and not self.writer.pending().failing,
+        )
         quarantine = Quarantine(capture.output_dir, self.run_id)
         self.upkeep = Upkeep(
             directory, self.pipeline, quarantine, min_free_bytes=settings.writer.min_free_bytes
@@ -204,7 +176,7 @@ class Parts:
             next_seq=beginning.next_seq,
             quarantine=quarantine,
             max_buffered_bytes=settings.writer.max_buffered_bytes,
-            buffered_bytes=self.status.buffered_bytes,
+            buffered_bytes=lambda: self.status.buffered_bytes() + self.pipeline.held_bytes,
             want_snapshot=lambda symbol: self.backfill.want(symbol),
             want_trades=lambda symbol, from_id, to_id: self.missing_trades.want(symbol, from_id, to_id),
             audited=lambda result: self.auditor.take(result),
@@ -246,8 +218,33 @@ class Parts:
             if "open_interest" in (settings.channels.record or ())
             else None
         )
-        for symbol, last_id in stored.last_trade_ids.items():
-            self.pipeline.resume_trades(symbol, last_id)
+        self._stored = stored
+        self.recovery = Recovery(
+            capture.output_dir,
+            beginning.dead_runs,
+            living=self.run_id,
+            living_seq=beginning.next_seq,
+            look=lambda: look(settings, venue_name, self.watchlist.symbols, before_seq=beginning.next_seq),
+            go_on=self._go_on,
+            go_on_without=self._go_on_without,
+        )
+        if beginning.dead_runs:
+            self.pipeline.hold_cvd()
+        else:
+            for symbol, last_id in stored.last_trade_ids.items():
+                self.pipeline.resume_trades(symbol, last_id)
+        self.checkpoints: Checkpoints | None = None
+        if self.journaling is not None:
+            self.checkpoints = Checkpoints(
+                self.journaling,
+                self.intake,
+                symbols=lambda: self.watchlist.symbols,
+                committed_seq=self._committed_seq,
+                flush=self.upkeep.flush,
+                # A run that dies while it waits for what was stored before it is recovered from its first record on.
+                may_release=self.recovery.ended,
+                round_s=settings.journal.checkpoint_s,
+            )
         self.health = Health(self.metrics, settings.health)
         self.watchlist = Watchlist(
             capture.symbols,
@@ -256,6 +253,7 @@ class Parts:
             pipeline=self.pipeline,
             intake=self.intake,
             backfill=self.backfill,
+            ready=self.recovery.ended,
         )
         self.watchlist.feeds += [
             FeedNursery(
@@ -275,6 +273,21 @@ class Parts:
         self.listing = Listing(
             venue, client, self.watchlist, self.metrics, interval_s=settings.rest.instruments_s
         )
+
+    def _go_on(self, stored: Stored) -> None:
+        """Go on from what is stored now that dead runs are recovered."""
+        self.intake.resumed(stored.last_trade_ids, wants_missing=True)
+        self.pipeline.go_on_with_cvd(stored.resume_cvd)
+
+    def _go_on_without(self) -> None:
+        """Go on from what was stored when the run began, for dead runs may be recovered some time later."""
+        self.intake.resumed(self._stored.last_trade_ids, wants_missing=False)
+        self.pipeline.go_on_with_cvd(None)
+
+    def _committed_seq(self) -> int:
+        """Return the last ``seq`` up to which all rows are in files."""
+        waiting = self.status.uncommitted_seq()
+        return (self.intake.next_seq if waiting is None else waiting) - 1
 
     def summary(self) -> Summary:
         """Account for the run as it stands now."""

@@ -17,6 +17,8 @@ root nursery
     ├── health             reads the split timestamps, warns
     ├── rotation           every 60 s, or 30 s in extreme traffic: seals the buffers
     ├── compactor          every hour, in a child process: past hours and dates become large files
+    ├── recovery           in a child process: what runs that died have left in the journal becomes files
+    ├── checkpoints        the state of one symbol after the other, to the journal; lets go of what that makes needless
     └── display            the live table, on a terminal
 """
 
@@ -35,11 +37,11 @@ from harvest import log as logging
 from harvest.errors import HarvestError
 from harvest.nurseries.display import Display
 from harvest.nurseries.instruments import Instruments
-from harvest.nurseries.journaling import log_left
 from harvest.nurseries.reload import Reload
 from harvest.nurseries.replay import replay_received
 from harvest.nurseries.rest import RestClient
-from harvest.parts import Parts, look_around, plan_connections, streaming_feeds
+from harvest.parts import Parts, plan_connections, streaming_feeds
+from harvest.pipeline.beginning import look_around
 from harvest.simulator.process import simulator_process
 from harvest.storage.bans import Bans
 from harvest.storage.files import DataDirectory
@@ -150,7 +152,6 @@ async def _run(
         beginning = await trio.to_thread.run_sync(look_around, settings, name)
         for damage in beginning.stored.catalog.damage:
             log.warning(f"{damage.path}: {damage.why}; left as it is", path=str(damage.path))
-        log_left(beginning.journalled)
         parts = Parts(settings, venue, venue_name=name, ws_url=ws_url, client=client, beginning=beginning)
         lock.name_run(parts.run_id)
         run = Run(settings, parts, client, instruments, reload)
@@ -197,6 +198,8 @@ class Run:
                 if parts.journaling is not None:
                     parts.journaling.start()
                     root.start_soon(parts.journaling.run)
+                if parts.checkpoints is not None:
+                    await parts.checkpoints.begin()
                 try:
                     with self._capture_scope:
                         await self._capture(console, has_replay=has_replay)
@@ -210,7 +213,8 @@ class Run:
         summary = parts.summary()
         summary.print(Console())
         if parts.journaling is not None:
-            await parts.journaling.end(is_committed=not (self._aborted or summary.unwritten))
+            is_whole = not (self._aborted or summary.unwritten) and parts.recovery.succeeded
+            await parts.journaling.end(is_committed=is_whole)
         if self._aborted:
             return EXIT_INTERRUPTED
         return EXIT_UNWRITTEN if summary.unwritten else EXIT_OK
@@ -261,6 +265,9 @@ class Run:
             nursery.start_soon(parts.rotation.run)
             nursery.start_soon(parts.upkeep.run)
             nursery.start_soon(parts.compactor.run)
+            nursery.start_soon(parts.recovery.run)
+            if parts.checkpoints is not None:
+                nursery.start_soon(parts.checkpoints.run)
             nursery.start_soon(self._instruments.check_until_known)
             nursery.start_soon(parts.listing.run, self._instruments.known)
             if self._reload is not None:

@@ -74,11 +74,24 @@ class TradeSequence:
             del self._holes[0]
         return TradeVerdict.GAP
 
+    @property
+    def first_id(self) -> int | None:
+        """The first id that was seen, or that would follow what is stored; None if none was and nothing is."""
+        return None if self.next_id is None else self._first_id
+
+    @property
+    def begins_alone(self) -> bool:
+        """Whether nobody has said yet what is stored from before the first id."""
+        return self.next_id is None or bool(self._holes and self._holes[0][0] == 0)
+
     def resume(self, last_id: int) -> None:
-        """Begin after ``last_id``, the greatest id that is stored already; older ones count as stored."""
-        self.next_id = last_id + 1
+        """Begin after ``last_id``, the greatest id that is stored from before; older ones count as stored.
+
+        Where ids were seen meanwhile, what is not among them is missing.
+        """
+        self.next_id = last_id + 1 if self.next_id is None else max(self.next_id, last_id + 1)
         self._first_id = last_id + 1
-        self._holes = []
+        self._holes = [[max(low, last_id + 1), high] for low, high in self._holes if high > last_id]
 
     def state(self) -> TradeSequenceState:
         """Return what ``restore`` goes on from; it is not to be changed, and of use until the next id is judged."""

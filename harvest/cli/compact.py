@@ -43,6 +43,7 @@ def compact(
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+    from harvest.pipeline.dead_runs import refuse_dead_runs
     from harvest.storage.compaction import Options
     from harvest.storage.compaction import compact as compact_directory
     from harvest.storage.compaction.compactor import DAY_NS
@@ -58,6 +59,7 @@ def compact(
         one_writer(data, "compact", warn=lambda line: typer.echo(f"harvest: {line}", err=True)),
         Progress(*columns, console=Console(stderr=True), transient=True) as progress,
     ):
+        refuse_dead_runs(data)
         task = progress.add_task(f"compacting {data}", total=None)
         done = compact_directory(
             data,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from typing import TYPE_CHECKING
 
@@ -11,9 +9,11 @@ import msgspec
 import trio
 
 from harvest.log import get_logger
+from harvest.nurseries.child import run_child
 from harvest.storage.compaction.job import Done, Job
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from harvest.settings import CompactionSettings
@@ -27,10 +27,21 @@ RETENTION_S = 3600.0
 
 
 class Compactor:
-    """Compacts the past hours and dates of ``root``, and removes what is no longer kept, every ``interval_s`` seconds."""
+    """Compacts the past hours and dates of ``root``, and removes what is no longer kept, every ``interval_s`` seconds.
 
-    def __init__(self, root: Path, settings: CompactionSettings) -> None:
+    A pass is left out while not ``may_compact()``: where rows between stored ones are in no file yet, a file that spans both
+    would say that they are.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        settings: CompactionSettings,
+        *,
+        may_compact: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._root, self._settings = root, settings
+        self._may_compact = may_compact
         self._is_first = True
 
     async def run(self) -> None:
@@ -40,7 +51,8 @@ class Compactor:
             return
         await trio.sleep(FIRST_S)
         while True:
-            await self.once()
+            if self._may_compact():
+                await self.once()
             await trio.sleep(settings.interval_s or RETENTION_S)
 
     async def once(self) -> None:
@@ -54,8 +66,9 @@ class Compactor:
             is_first=self._is_first,
         )
         command = [sys.executable, "-m", "harvest.storage.compaction", msgspec.json.encode(job).decode()]
+        output = bytearray()
         try:
-            output = await self._output_of(command)
+            await run_child(command, output.extend)
         except OSError as error:
             log.error(f"cannot start a pass: {error.strerror}")
             return
@@ -76,28 +89,3 @@ class Compactor:
                 files_after=done.files_after,
                 rows=done.rows,
             )
-
-    async def _output_of(self, command: list[str]) -> bytes:
-        child = await trio.lowlevel.open_process(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            # A Ctrl-C at the terminal is the parent's to judge.
-            start_new_session=os.name == "posix",
-        )
-        assert child.stdin is not None
-        assert child.stdout is not None
-        output = b""
-        try:
-            # Its standard input stays open: by its end the child learns of ours.
-            while more := await child.stdout.receive_some():
-                output += more
-            await child.wait()
-        finally:
-            with trio.CancelScope(shield=True):
-                if child.poll() is None:
-                    child.kill()
-                await child.wait()
-                await trio.aclose_forcefully(child.stdin)
-                await trio.aclose_forcefully(child.stdout)
-        return output

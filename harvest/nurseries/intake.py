@@ -26,10 +26,12 @@ from harvest.pipeline.records import (
     AuditBegun,
     AuditBody,
     ChannelBody,
+    Checkpoint,
     Closed,
     Frames,
     Opened,
     Overload,
+    Resumed,
     SnapshotBody,
     Symbols,
     TradesBody,
@@ -173,6 +175,19 @@ class Intake:
             outcome.data_messages += lost
             outcome.unread = True
         return outcome
+
+    def resumed(self, last_trade_ids: dict[str, int], *, wants_missing: bool) -> Outcome:
+        """Record what earlier runs stored, where that was not known before the first record."""
+        return self._feed(
+            Resumed(self._take_seq(), time.time_ns(), time.monotonic_ns(), last_trade_ids, wants_missing)
+        )
+
+    def checkpoint(self, symbol: str, number: int, of: int) -> int:
+        """Record the state of ``symbol``, one of ``of`` in the round ``number`` of checkpoints; returns its ``seq``."""
+        state = self._pipeline.checkpoint(symbol)
+        seq = self._take_seq()
+        self._feed(Checkpoint(seq, time.time_ns(), time.monotonic_ns(), symbol, number, of, state))
+        return seq
 
     def _record_loss(self, connection: Opened, recv_ns: int, mono_ns: int) -> None:
         """Record what was let go of ``connection``, if anything was."""

@@ -10,10 +10,8 @@ from harvest.log import get_logger
 from harvest.pipeline.journal_records import encode_record
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from harvest.pipeline.records import Record
-    from harvest.storage.journal import Journal, SegmentFile
+    from harvest.storage.journal import Journal
 
 log = get_logger("JOURNAL")
 
@@ -98,6 +96,14 @@ class Journaling:
             )
         self._failures_seen = stats.failures
 
+    async def release(self, before_seq: int) -> int:
+        """Remove the segments that end before ``before_seq``, but never the newest; returns how many.
+
+        Raises:
+            OSError: some are there still; call again.
+        """
+        return len(await trio.to_thread.run_sync(self._journal.release, before_seq))
+
     async def close(self) -> None:
         """Bring what waits to the disk, within a deadline of its own, and name what is not there."""
         with trio.CancelScope(shield=True):
@@ -112,23 +118,12 @@ class Journaling:
     async def end(self, *, is_committed: bool) -> None:
         """Remove the run's segments if all of its rows are in files; else say where they stay. Call it after ``close``."""
         if not is_committed:
-            log.warning(f"rows are not in files; what they come from stays in {self._journal.directory}")
+            log.warning(
+                f"not all rows are in files; what they come from stays in {self._journal.directory}, for the next run or "
+                f"`harvest recover`"
+            )
             return
         try:
             await trio.to_thread.run_sync(self._journal.discard)
         except OSError as error:
             log.error(f"cannot remove what is committed from {self._journal.directory}: {error.strerror}")
-
-
-def log_left(segments: Sequence[SegmentFile]) -> None:
-    """Say what runs that died have left in the journal."""
-    if segments:
-        runs = {segment.run for segment in segments}
-        size = sum(segment.size_bytes for segment in segments)
-        log.warning(
-            f"{len(runs)} runs that did not end have left {len(segments)} segments ({size / 2**20:,.1f} MiB) in the "
-            f"journal: rows that are in no file wait there to be recovered",
-            runs=sorted(runs),
-            segments=len(segments),
-            bytes=size,
-        )

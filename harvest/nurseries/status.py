@@ -56,6 +56,14 @@ class Status:
             self._tables.size_bytes + self._rotation.overflow_bytes + self._writer.waiting_bytes + journalled
         )
 
+    def uncommitted_seq(self) -> int | None:
+        """Return the first ``seq`` whose rows are not all in files, None if all are."""
+        waiting = self._rotation.unwritten() + self._writer.unwritten()
+        return min(
+            (seq for seq in (self._tables.first_seq, *(one.first_seq for one in waiting)) if seq is not None),
+            default=None,
+        )
+
     def buffered_rows(self) -> dict[str, dict[str, int]]:
         """Return the rows that wait to be sealed, by symbol and kind."""
         rows: dict[str, dict[str, int]] = {}

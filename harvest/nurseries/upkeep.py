@@ -49,14 +49,16 @@ class Upkeep:
             self._pipeline.forget_before(time.time_ns() // _DAY_NS - DAYS_KEPT)
             await trio.sleep(INTERVAL_S)
 
-    async def flush(self) -> None:
-        """Write the quarantine out; what cannot be written stays in memory, and is tried again."""
+    async def flush(self) -> bool:
+        """Write the quarantine out; what cannot be written stays in memory, is tried again, and False is returned."""
         try:
             await trio.to_thread.run_sync(self._quarantine.flush)
         except OSError as error:
             log.error(
                 f"cannot write {self._quarantine.path}: {error.strerror}; malformed messages wait in memory"
             )
+            return False
+        return True
 
     async def _watch_disk(self) -> None:
         try:

@@ -26,7 +26,7 @@ log = get_logger("SYMBOLS")
 class Watchlist:
     """Adds and removes symbols, in the pipeline first and then on the connections.
 
-    ``look(symbols)`` reads what is stored of them; it is called in a thread. ``id_space`` is that of the run's trade ids.
+    ``look(symbols)`` reads what is stored of them; it is called in a thread, and not before ``ready``. ``id_space`` is that of the run's trade ids.
     """
 
     def __init__(
@@ -38,6 +38,7 @@ class Watchlist:
         pipeline: Pipeline,
         intake: Intake,
         backfill: Backfill,
+        ready: trio.Event,
     ) -> None:
         self.symbols = tuple(symbols)
         #: The feeds that follow; a run adds its own.
@@ -47,6 +48,7 @@ class Watchlist:
         self._pipeline = pipeline
         self._intake = intake
         self._backfill = backfill
+        self._ready = ready
         self._turn = trio.Lock()
 
     async def change(self, *, added: Sequence[str] = (), removed: Collection[str] = ()) -> None:
@@ -54,6 +56,7 @@ class Watchlist:
 
         A symbol of which the other kind of trade ids is stored is refused by name.
         """
+        await self._ready.wait()
         async with self._turn:
             new = [symbol for symbol in dict.fromkeys(added) if symbol not in self.symbols]
             last_ids = await self._take_over(new) if new else {}

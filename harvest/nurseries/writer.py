@@ -222,6 +222,8 @@ class Writer:
             flush.sealed = None
         encoded = flush.encoded
         self._directory.publish(flush.path, encoded.data)
+        # Before it counts as committed: what the journal has of it may go then.
+        self._directory.read_back(flush.path, encoded.data)
         self._on_published(encoded)
         done = time.monotonic()
         # In the thread, so that it counts also where nobody waits for the thread any more.

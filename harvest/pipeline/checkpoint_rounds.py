@@ -46,6 +46,11 @@ class CheckpointRounds:
         self._new.extend(symbol for symbol in self._symbols if symbol not in before)
         self._waiting = deque(symbol for symbol in self._waiting if symbol in self._symbols)
 
+    @property
+    def has_new(self) -> bool:
+        """Whether symbols that have come since wait for their first checkpoint."""
+        return bool(self._new)
+
     def due(self, now_s: float) -> Due | None:
         """Return the symbol whose checkpoint is due, None if there is none yet."""
         if self._new:

@@ -36,6 +36,26 @@ class CumulativeDelta:
     def __init__(self, resume: Callable[[str, int], int]) -> None:
         self._resume = resume
         self._sums: dict[tuple[str, int], int] = {}
+        self._held: list[Sealed] | None = None
+        self._is_off = False
+
+    @property
+    def held_bytes(self) -> int:
+        """The memory of what waits for its rows to be made."""
+        return sum(sealed.size_bytes for sealed in self._held or ())
+
+    def hold(self) -> None:
+        """Make no rows until ``go_on``: keep what they will follow from."""
+        self._held = []
+
+    def go_on(self, resume: Callable[[str, int], int] | None) -> list[Sealed]:
+        """Make the rows that were held, with sums that go on from ``resume``; None makes none, now or later."""
+        held, self._held = self._held or [], None
+        if resume is None:
+            self._is_off = True
+            return []
+        self._resume = resume
+        return [derived for sealed in held for derived in self.derive(sealed)]
 
     def forget_before(self, day: int) -> None:
         """Drop the sums of dates before ``day``; a row that comes for them asks ``resume`` again."""
@@ -48,7 +68,10 @@ class CumulativeDelta:
 
     def derive(self, sealed: Sealed) -> list[Sealed]:
         """Make the ``cvd`` rows of a sealed ``prices`` table; nothing for other kinds."""
-        if sealed.kind is not PRICES:
+        if sealed.kind is not PRICES or self._is_off:
+            return []
+        if self._held is not None:
+            self._held.append(sealed)
             return []
         key = (sealed.symbol, sealed.day)
         start = self._sums.get(key)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from harvest.errors import HarvestError
 from harvest.metrics import Metrics
+from harvest.pipeline.dead_runs import refuse_dead_runs
 from harvest.pipeline.events import Malformed
 from harvest.pipeline.machine import Pipeline
 from harvest.pipeline.recordings import Recording, in_order, read
@@ -69,6 +70,7 @@ class Ingest:
 
     Raises:
         RecordingError: a file cannot be read, or is no recording.
+        RunsWaitError: runs that died wait to be recovered.
         AlreadyIngestedError: these files are in the data directory already.
         IdSpaceError: the data directory holds the other kind of trade ids.
         MixedTradesError: the files hold both kinds.
@@ -81,6 +83,7 @@ class Ingest:
         self._settings = settings
         self._root = settings.capture.output_dir
         self._venue = VENUES[settings.capture.venue]
+        refuse_dead_runs(self._root)
         catalog = scan(self._root, self._venue.name)
         digest = _digest(self.recordings)
         self.run_id = new_run_id(self.recordings[0].first_recv_ns)[:-4] + digest[:4]

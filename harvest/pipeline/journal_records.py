@@ -19,6 +19,7 @@ from harvest.pipeline.records import (
     Frames,
     Opened,
     Overload,
+    Resumed,
     SnapshotBody,
     Symbols,
     TradesBody,
@@ -44,6 +45,7 @@ KINDS: Final[dict[type[Record], int]] = {
     AuditBody: 25,
     ChannelBody: 26,
     Symbols: 27,
+    Resumed: 28,
 }
 _encode = msgspec.msgpack.Encoder().encode
 _decoders = {kind: msgspec.msgpack.Decoder(record_type) for record_type, kind in KINDS.items()}

@@ -26,6 +26,7 @@ from harvest.pipeline.records import (
     Frames,
     Opened,
     Overload,
+    Resumed,
     SnapshotBody,
     Symbols,
     TradesBody,
@@ -130,6 +131,8 @@ class Pipeline:
         elif isinstance(record, Symbols):
             self._recorded.change(record)
             self.channels.change(record)
+        elif isinstance(record, Resumed):
+            self._recorded.resume_late(record)
         elif isinstance(record, Checkpoint):
             pass  # It says what the records before it have made of this machine, and changes nothing.
         else:
@@ -145,6 +148,21 @@ class Pipeline:
     def resume_trades(self, symbol: str, last_id: int) -> None:
         """Go on after the greatest trade id of ``symbol`` that earlier runs stored; call it before the first record."""
         self._recorded.resume_trades(symbol, last_id)
+
+    def hold_cvd(self) -> None:
+        """Make no rows of ``cvd`` until ``go_on_with_cvd``: what is stored of the sums is not known yet."""
+        if self._cumulative is not None:
+            self._cumulative.hold()
+
+    def go_on_with_cvd(self, resume: Callable[[str, int], int] | None) -> None:
+        """Make the rows of ``cvd`` that were held, from these sums on; None makes none any more. Call it between two records."""
+        if self._cumulative is not None:
+            self.tables.add_sealed(self._cumulative.go_on(resume))
+
+    @property
+    def held_bytes(self) -> int:
+        """The memory of what is held for ``cvd``, whether it is in files already or not."""
+        return 0 if self._cumulative is None else self._cumulative.held_bytes
 
     def checkpoint(self, symbol: str) -> bytes:
         """Return everything that decides the rows of ``symbol`` to come; call it between two records."""

@@ -42,11 +42,13 @@ class UnreadablePricesError(StorageError):
         super().__init__(f"{path} cannot be read, and its cvd is not derived: {why}")
 
 
-def missing_cvd(catalog: Catalog, symbol: str, day: int) -> Iterator[Sealed]:
+def missing_cvd(
+    catalog: Catalog, symbol: str, day: int, *, before_seq: int | None = None
+) -> Iterator[Sealed]:
     """Derive the ``cvd`` rows of a date whose ``prices`` rows are in a file, and which no file of ``cvd`` covers.
 
     They come in the order of their ``seq``, to be published as they are; each sum goes on from that of the row before it,
-    stored or derived.
+    stored or derived. ``before_seq`` leaves out files from that record on: a run that goes on derives its own.
 
     Raises:
         UnreadablePricesError: a file of ``prices`` cannot be read; what would follow from it and after it is not derived.
@@ -54,6 +56,8 @@ def missing_cvd(catalog: Catalog, symbol: str, day: int) -> Iterator[Sealed]:
     committed = catalog.committed("cvd", symbol, day)
     parts = []
     for file in catalog.files("prices", symbol, day):
+        if before_seq is not None and file.first_seq >= before_seq:
+            break
         if not any(first <= file.first_seq and file.last_seq <= last for first, last in committed):
             part = _read_prices(file.path)
             lacking = ~is_committed(part["seq"], committed)

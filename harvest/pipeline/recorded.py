@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from harvest.market import Feed
     from harvest.metrics import Metrics
     from harvest.pipeline.orderbook import BookSeries
-    from harvest.pipeline.records import Opened, Overload, Symbols
+    from harvest.pipeline.records import Opened, Overload, Resumed, Symbols
     from harvest.pipeline.trades import TradeSeries
 
 
@@ -71,6 +71,12 @@ class RecordedSymbols:
         series = self.trades.get(symbol) or self.add_trades(symbol)
         if series is not None:
             series.resume(last_id)
+
+    def resume_late(self, record: Resumed) -> None:
+        """Go on after what earlier runs stored, of the symbols that are recorded."""
+        for symbol, last_id in record.last_trade_ids.items():
+            if (series := self.trades.get(symbol)) is not None:
+                series.resume_late(last_id, record.seq, record.recv_ns, wants_missing=record.wants_missing)
 
     def trades_of(self, symbol: str) -> TradeSeries | None:
         """Return the trades of a symbol, of one that was removed too: gaps from before its removal may still be closed."""

@@ -154,6 +154,21 @@ class Symbols(msgspec.Struct, gc=False, array_like=True):
 Body = SnapshotBody | AuditBody | TradesBody | ChannelBody
 """What REST answered."""
 
+
+class Resumed(msgspec.Struct, gc=False, array_like=True):
+    """What earlier runs stored is known only now: ``last_trade_ids`` are the greatest ids of trades, by symbol.
+
+    ``wants_missing`` tells whether what is missing between them and the first of this run is to be asked for; where a recovery
+    may still bring some of it, it is not.
+    """
+
+    seq: int
+    recv_ns: int
+    mono_ns: int
+    last_trade_ids: dict[str, int]
+    wants_missing: bool
+
+
 Record = (
     Frames
     | SnapshotBody
@@ -167,4 +182,5 @@ Record = (
     | Overload
     | Checkpoint
     | Symbols
+    | Resumed
 )

@@ -16,7 +16,7 @@ from harvest.market import IdSpace
 from harvest.metrics import Metrics
 from harvest.pipeline.checkpoint import CheckpointError
 from harvest.pipeline.events import Malformed
-from harvest.pipeline.records import Checkpoint, Frames, Opened, Overload, Symbols
+from harvest.pipeline.records import Checkpoint, Frames, Opened, Overload, Resumed, Symbols
 from harvest.pipeline.recovered_files import RecoveredFiles
 from harvest.pipeline.restoration import RestoredPipeline
 from harvest.storage.quarantine import Quarantine
@@ -76,18 +76,21 @@ def recover(
     symbols: Collection[str] | None = None,
     max_rows: int = 100_000,
     seal_bytes: int = SEAL_BYTES,
+    next_run_seq: int | None = None,
 ) -> RecoveryReport:
     """Publish what is in no file yet of the ``records`` of one dead run, under its id (that of ``provenance``).
 
     ``catalog`` is a scan of ``directory``, not older than the last file of that run; what is published is added to it.
     ``symbols`` are those to be recovered, all if None: processes may share the symbols among them. A record more than the
-    last is used up, for the end of the run: the ``seq`` after it. It blocks on the disk.
+    last is used up, for the end of the run: the ``seq`` after it. ``next_run_seq`` is the first of a run whose rows are not all
+    in files either, one that goes on or is to be recovered next. It blocks on the disk.
 
     Raises:
         OSError: a file could not be written; what was published is whole, and the same call goes on from there.
         StorageError: a file does not read back as it was written.
     """
-    return _Recovery(venue, facts, catalog, directory, provenance, symbols, max_rows).run(records, seal_bytes)
+    recovery = _Recovery(venue, facts, catalog, directory, provenance, symbols, max_rows)
+    return recovery.run(records, seal_bytes, next_run_seq)
 
 
 class _Recovery:
@@ -125,9 +128,11 @@ class _Recovery:
         self._restored: set[str] = set()
         self._last: Record | None = None
 
-    def run(self, records: Iterable[Record], seal_bytes: int) -> RecoveryReport:
+    def run(self, records: Iterable[Record], seal_bytes: int, next_run_seq: int | None) -> RecoveryReport:
         report, tables = self._report, self._pipeline.tables
+        first_seq = 0
         for record in records:
+            first_seq = first_seq or record.seq
             if self._last is not None and record.seq > self._last.seq + 1:
                 self._pass_over(self._last, record)
             self._last = record
@@ -136,9 +141,10 @@ class _Recovery:
             if report.records % RECORDS_PER_MEASURE == 0 and tables.size_bytes > seal_bytes:
                 self._write()
         if self._last is not None:
+            self._resume_late(self._last, first_seq)
             self._pipeline.end(self._last.seq + 1, self._last.recv_ns)
         self._write()
-        self._files.derive_cvd(self._wanted)
+        self._files.derive_cvd(self._wanted, next_run_seq)
         self._files.complete_ledger(self._wanted)
         self._quarantine.leave_out_known()
         self._quarantine.flush()
@@ -192,6 +198,17 @@ class _Recovery:
             self._pipeline.feed(
                 Overload(after.seq, after.recv_ns, after.mono_ns, "", feed, symbols, before.recv_ns, 0)
             )
+
+    def _resume_late(self, last: Record, first_seq: int) -> None:
+        """Judge the trades between this run and those before it, where it has died before it could do so itself."""
+        last_ids = {
+            symbol: last_id
+            for symbol in sorted(self._restored)
+            if self._pipeline.begins_alone(symbol)
+            and (last_id := self._files.last_trade_id(symbol, first_seq)) is not None
+        }
+        if last_ids:
+            self._pipeline.feed(Resumed(last.seq + 1, last.recv_ns, last.mono_ns, last_ids, False))
 
     def _wanted_frames(self, frames: list[bytes]) -> list[bytes]:
         symbol_of = self._venue.symbol_of

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import attrs
 import pyarrow as pa
 
-from harvest.errors import StorageError
 from harvest.pipeline.missing_cvd import UnreadablePricesError, missing_cvd
 from harvest.storage import ledger
 from harvest.storage.layout import date_text
@@ -16,20 +15,11 @@ from harvest.storage.remainder import uncommitted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
-    from pathlib import Path
 
     from harvest.storage.catalog import Catalog, StoredFile
     from harvest.storage.files import DataDirectory
     from harvest.storage.parquet import Provenance
     from harvest.storage.tables import Sealed
-
-
-class UnreadableFileError(StorageError):
-    """A file that was published, and does not read back as it was written."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        super().__init__(f"{path} does not read back as it was written: look after the disk")
 
 
 class RecoveredFiles:
@@ -68,17 +58,29 @@ class RecoveredFiles:
         for part in parts:
             self._publish(part)
 
-    def derive_cvd(self, symbols: Collection[str] | None) -> None:
-        """Publish the rows of ``cvd`` that follow from the run's ``prices`` and are in no file.
+    def derive_cvd(self, symbols: Collection[str] | None, before_seq: int | None = None) -> None:
+        """Publish the rows of ``cvd`` that follow from the ``prices`` of the run, and of those after it, and are in no file.
+
+        ``before_seq`` leaves out ``prices`` from that record on: they are those of a run that goes on, or is not whole yet.
 
         Raises: as ``write``.
         """
+        first_days: dict[str, int] = {}
         for symbol, day in self._dates("prices", symbols):
-            try:
-                for sealed in missing_cvd(self._catalog, symbol, day):
-                    self.write(sealed)
-            except UnreadablePricesError as error:
-                self.problems.append(str(error))
+            first_days.setdefault(symbol, day)
+        for symbol, first_day in first_days.items():
+            for day in self._catalog.days("prices", symbol):
+                if day < first_day:
+                    continue
+                try:
+                    for sealed in missing_cvd(self._catalog, symbol, day, before_seq=before_seq):
+                        self.write(sealed)
+                except UnreadablePricesError as error:
+                    self.problems.append(str(error))
+
+    def last_trade_id(self, symbol: str, before_seq: int) -> int | None:
+        """Return the greatest id of ``symbol`` that is stored from before that record."""
+        return self._catalog.last_trade_id(symbol, before_seq=before_seq)
 
     def complete_ledger(self, symbols: Collection[str] | None) -> None:
         """Append an entry for each file of the run that has none.
@@ -102,8 +104,7 @@ class RecoveredFiles:
         path = self._directory.path_of(sealed, venue=provenance.venue, run=provenance.run)
         encoded = encode(sealed, provenance)
         self._directory.publish(path, encoded.data)
-        if path.read_bytes() != memoryview(encoded.data).cast("B"):
-            raise UnreadableFileError(path)
+        self._directory.read_back(path, encoded.data)
         self._catalog.add(sealed.kind.name, sealed.symbol, sealed.day, path)
         self.count += 1
 

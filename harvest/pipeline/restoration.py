@@ -34,6 +34,11 @@ class RestoredPipeline(Pipeline):
         if state.book is not None and (book := self._recorded.add_book(symbol)) is not None:
             restore_book(book, state.book)
 
+    def begins_alone(self, symbol: str) -> bool:
+        """Tell whether nobody has said yet what trades of ``symbol`` earlier runs stored."""
+        series = self._trades.get(symbol)
+        return series is not None and series.sequence.begins_alone
+
     def end(self, seq: int, recv_ns: int) -> None:
         """Take the end of a run that could not say so itself: nobody is left to fill what is doubtful or held."""
         every: list[TradeSeries | BookSeries] = [*self._trades.values(), *self._books.values()]

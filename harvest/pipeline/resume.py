@@ -49,10 +49,16 @@ class Stored:
     day: int
 
 
-def look_at_stored(root: Path, venue: str, symbols: Sequence[str], day: int) -> Stored:
-    """Read what is taken over of ``symbols``. It blocks on the disk, so call it in a thread."""
+def look_at_stored(
+    root: Path, venue: str, symbols: Sequence[str], day: int, *, before_seq: int | None = None
+) -> Stored:
+    """Read what is taken over of ``symbols``, in a thread: it blocks on the disk. Trades from ``before_seq`` on do not count."""
     catalog = scan(root, venue)
-    last_ids = {symbol: last for symbol in symbols if (last := catalog.last_trade_id(symbol)) is not None}
+    last_ids = {
+        symbol: last
+        for symbol in symbols
+        if (last := catalog.last_trade_id(symbol, before_seq=before_seq)) is not None
+    }
     return Stored(catalog, resume_cvd(catalog, symbols, day), last_ids, day)
 
 

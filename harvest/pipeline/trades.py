@@ -88,6 +88,19 @@ class TradeSeries:
         self.sequence.resume(last_id)
         self.interrupt("downtime")
 
+    def resume_late(self, last_id: int, seq: int, recv_ns: int, *, wants_missing: bool) -> None:
+        """Do the same after ids have come: what is missing before the first of them is a break by now."""
+        first_id = self.sequence.first_id
+        if first_id is None:
+            self.resume(last_id)
+            return
+        self.sequence.resume(last_id)
+        for low, high in self.sequence.missing_between(last_id + 1, first_id - 1):
+            self.stats.missing_ids += high - low + 1
+            self._record(StreamBreak(self.symbol, "trade", "downtime", low, high, None, recv_ns), seq)
+            if not wants_missing:
+                self._events.pop()
+
     def take_fetched(self, trades: Sequence[Trade], from_id: int, to_id: int, seq: int, recv_ns: int) -> int:
         """Pack fetched trades that are missing between ``from_id`` and ``to_id``, both inclusive; returns how many."""
         before = self.stats.stored

@@ -140,6 +140,9 @@ class JournalSettings:
         max=GIB,
     )
     segment_s: float = duration(300.0, "HARVEST_JOURNAL_SEGMENT_SEC", "the same by its age")
+    checkpoint_s: float = duration(
+        60.0, "HARVEST_CHECKPOINT_SEC", "in which the state of each symbol is kept once"
+    )
     buffer_bytes: int = setting(
         64 * MIB,
         "HARVEST_JOURNAL_BUFFER_BYTES",

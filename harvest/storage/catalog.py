@@ -143,9 +143,12 @@ class Catalog:
                 return _ID_SPACES[stored]
         return None
 
-    def last_trade_id(self, symbol: str) -> int | None:
-        """Return the greatest stored trade id of ``symbol``, None if there is none."""
-        stored = (facts.get("last_id", "") for facts in self._newest_facts("prices", symbol))
+    def last_trade_id(self, symbol: str, *, before_seq: int | None = None) -> int | None:
+        """Return the greatest stored trade id of ``symbol``, None if there is none.
+
+        ``before_seq`` leaves out the files that go as far as that record, or beyond.
+        """
+        stored = (facts.get("last_id", "") for facts in self._newest_facts("prices", symbol, before_seq))
         return max((int(trade_id) for trade_id in stored if trade_id.isdecimal()), default=None)
 
     def last_cvd(self, symbol: str, day: int, *, before_seq: int | None = None) -> float | None:
@@ -164,11 +167,14 @@ class Catalog:
                 last = max(filter(None, (last, found)), default=None)
         return None if last is None else last[1]
 
-    def _newest_facts(self, kind: str, symbol: str) -> Iterator[dict[str, str]]:
+    def _newest_facts(
+        self, kind: str, symbol: str, before_seq: int | None = None
+    ) -> Iterator[dict[str, str]]:
         newest = (
             file
             for day in reversed(self.days(kind, symbol))
             for file in reversed(self.files(kind, symbol, day))
+            if before_seq is None or file.last_seq < before_seq
         )
         for file in islice(newest, NEWEST_FILES):
             facts = self._read(file, lambda opened: read_facts(opened.metadata.metadata))

@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harvest.errors import FileExistsInStoreError
+from harvest.errors import FileExistsInStoreError, StorageError
 from harvest.storage.filesystem import Filesystem
 from harvest.storage.flock import hold_directory
 from harvest.storage.layout import (
@@ -19,6 +19,7 @@ from harvest.storage.layout import (
     HIDDEN_PREFIX,
     PRIVATE_PREFIX,
     TEMPORARY_SUFFIX,
+    UNREADABLE_SUFFIX,
     date_directory,
     decode_symbol,
     encode_symbol,
@@ -34,12 +35,20 @@ if TYPE_CHECKING:
 
     from harvest.storage.tables import Sealed
 
-__all__ = ["DataDirectory", "decode_symbol", "encode_symbol", "new_run_id"]
+__all__ = ["DataDirectory", "UnreadableFileError", "decode_symbol", "encode_symbol", "new_run_id"]
 
 #: How a link fails where the file system has none: FAT, exFAT, some network and Android mounts (EINVAL: Windows).
 _NO_LINKS = frozenset(
     {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
 )
+
+
+class UnreadableFileError(StorageError):
+    """A file that was published, and does not read back as it was written."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        self.path = path
+        super().__init__(f"{path} does not read back as it was written ({why}): look after the disk")
 
 
 class DataDirectory:
@@ -99,6 +108,25 @@ class DataDirectory:
             raise FileExistsInStoreError(str(path))
         filesystem.fsync_directory(path.parent)
         return not already
+
+    def read_back(self, path: Path, data: bytes | memoryview | pa.Buffer) -> None:
+        """Hold what was published at ``path`` against ``data``; one that differs is hidden from readers, and its name is free.
+
+        It becomes ``.name.<hex>.unreadable``, to be looked at; it is never removed.
+
+        Raises:
+            UnreadableFileError: it differs, or cannot be read; publish it again.
+            OSError: it could not be hidden.
+        """
+        filesystem = self._filesystem
+        try:
+            why = "its content differs" if filesystem.read(path) != memoryview(data).cast("B") else None
+        except OSError as error:
+            why = error.strerror or str(error)
+        if why is not None:
+            filesystem.rename(path, _hidden(path, f".{secrets.token_hex(4)}{UNREADABLE_SUFFIX}"))
+            filesystem.fsync_directory(path.parent)
+            raise UnreadableFileError(path, why)
 
     def remove_stale_temporaries(self, *, living_runs: Container[str] = ()) -> list[Path]:
         """Remove what dead runs left half-written, and return it; nothing else is touched.

@@ -25,6 +25,8 @@ SUFFIX = ".parquet"
 #: is needed, is ``.name.claim``.
 TEMPORARY_SUFFIX = ".tmp"
 CLAIM_SUFFIX = ".claim"
+#: What did not read back as it was written is kept so, out of the readers' sight.
+UNREADABLE_SUFFIX = ".unreadable"
 
 #: File systems take 255 bytes for a name; ``symbol=`` and what editors and copies append must fit as well.
 MAX_ENCODED_SYMBOL = 200

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -116,6 +117,22 @@ def one_writer(root: Path, command: str, *, warn: Callable[[str], None]) -> Iter
         yield lock
     finally:
         lock.release()
+
+
+def is_held(root: Path) -> bool:
+    """Tell whether the process that the lock of ``root`` names lives, as far as that can be seen from here; nothing is locked."""
+    holder = read_holder(root)
+    if holder is None:
+        return False
+    if holder.host != socket.gethostname() or sys.platform == "win32":
+        return True  # Nobody can tell from here.
+    try:
+        os.kill(holder.pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # Somebody else's.
+    return True
 
 
 def read_holder(root: Path) -> Holder | None:

@@ -135,6 +135,10 @@ class Tables:
         if self._derive is not None:
             self._ready.extend(self._derive(sealed))
 
+    def add_sealed(self, derived: Iterable[Sealed]) -> None:
+        """Let rows be taken that were derived later than those they follow from were sealed."""
+        self._ready.extend(derived)
+
     def seal_all(self) -> None:
         """Seal every table that holds rows; call it between two records."""
         for table in self._open.values():
@@ -150,6 +154,12 @@ class Tables:
         """Drop the empty tables of dates before ``day``, so that months of running do not gather them."""
         for key in [key for key, table in self._open.items() if key[2] < day and not table.count]:
             del self._open[key]
+
+    @property
+    def first_seq(self) -> int | None:
+        """The first record that rows which wait here are of, sealed or not; None if none wait."""
+        opened = (table.marks[1] for table in self if table.count)
+        return min((*opened, *(sealed.first_seq for sealed in self._ready)), default=None)
 
     def __iter__(self) -> Iterator[Table]:
         return iter(self._open.values())

@@ -272,3 +272,17 @@ def test_a_snapshot_from_before_the_stream_began_is_too_old_if_anything_lies_bet
     diffs = stream_of(rule, chaos, count)
     lost, first = diffs[0], diffs[1]
     assert judge_bridge(rule, lost[1] - 1, *first) is BridgeVerdict.SNAPSHOT_TOO_OLD
+
+
+@given(st.sets(st.integers(20, 40), min_size=1), st.integers(0, 19))
+def test_what_is_stored_may_be_known_only_after_ids_have_come(ids, last_id):
+    begun, late = TradeSequence(), TradeSequence()
+    begun.resume(last_id)
+    assert late.begins_alone
+    for trade_id in ids:
+        begun.accept(trade_id)
+        late.accept(trade_id)
+    assert late.begins_alone
+    late.resume(last_id)
+    assert not late.begins_alone
+    assert late.state() == begun.state()

@@ -10,7 +10,7 @@ import structlog
 import trio
 
 from harvest.nurseries.intake import Intake
-from harvest.nurseries.journaling import REPEAT_S, Journaling, log_left
+from harvest.nurseries.journaling import REPEAT_S, Journaling
 from harvest.pipeline.journal_records import decode_record
 from harvest.pipeline.records import Frames, Opened
 from harvest.storage.journal import LOST, list_segments, read_run
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harvest.pipeline.records import Record
-    from harvest.storage.journal import Journal
 
 
 @pytest.fixture
@@ -214,15 +213,3 @@ async def test_a_disk_that_will_not_remove_it_is_an_error_and_no_crash(
     await journaling.close()
     await journaling.end(is_committed=True)
     assert "cannot remove" in lines[-1]["event"]
-
-
-def test_what_dead_runs_left_is_told_and_nothing_is_said_of_nothing(tmp_path: Path, lines: list[Any]) -> None:
-    log_left([])
-    assert lines == []
-    journal: Journal = journal_in(tmp_path)
-    Journaling(journal).take(block(1))
-    journal.close(WAIT_S)
-    log_left(list_segments(tmp_path))
-    (line,) = lines
-    assert line["event"].startswith("1 runs that did not end have left 1 segments")
-    assert line["bytes"] == list_segments(tmp_path)[0].size_bytes

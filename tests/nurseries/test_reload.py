@@ -33,6 +33,12 @@ class Feed:
         self.changes.append((list(added), list(removed)))
 
 
+def _set() -> trio.Event:
+    event = trio.Event()
+    event.set()
+    return event
+
+
 class Listing:
     """Refuses what begins with NO."""
 
@@ -57,6 +63,7 @@ class Bench:
             pipeline=self.inner.harness.pipeline,
             intake=self.inner.intake,
             backfill=SimpleNamespace(forget=self.forgotten.append),  # type: ignore[arg-type]
+            ready=_set(),
         )
         self.watchlist.feeds.append(self.feed)  # type: ignore[arg-type]
         self.reload = Reload(self.load, Settings(), self.watchlist, Listing())  # type: ignore[arg-type]

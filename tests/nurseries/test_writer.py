@@ -444,3 +444,34 @@ async def test_want_of_memory_is_waited_out(
     await writer.run()
     assert len(attempts) == 2
     assert len(stored(tmp_path)) == 1
+
+
+async def test_a_file_that_does_not_read_back_is_hidden_and_written_again_before_it_counts(
+    tmp_path: Path, disk: Disk, virtual_clock: trio.testing.MockClock
+) -> None:
+    writer = make(tmp_path, disk)
+    sealed = sealed_trades()
+    path = DataDirectory(tmp_path).path_of(sealed, venue="binance-usdm", run=RUN)
+    link, rotten = disk.link, 2
+
+    def link_and_rot(source: Path, target: Path) -> None:
+        nonlocal rotten
+        link(source, target)
+        if rotten:
+            rotten -= 1
+            target.write_bytes(b"rot")
+
+    disk.link = link_and_rot  # type: ignore[method-assign]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(writer.run)
+        writer.submit_nowait(sealed)
+        await trio.sleep(0.5)
+        assert writer.stats.files == 0
+        assert len(writer.unwritten()) == 1
+        assert stored(tmp_path) == []
+        await trio.sleep(10)
+        writer.close()
+    assert writer.stats.files == 1
+    assert pq.read_metadata(path).num_rows == 3
+    hidden = sorted(path.parent.glob(".*.unreadable"))
+    assert [one.read_bytes() for one in hidden] == [b"rot", b"rot"]

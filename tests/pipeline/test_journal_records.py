@@ -39,6 +39,8 @@ FIELDS = {
     "failed": INTEGERS,
     "added": st.dictionaries(TEXTS, st.none() | INTEGERS, max_size=5),
     "removed": st.lists(TEXTS, max_size=5).map(tuple),
+    "last_trade_ids": st.dictionaries(TEXTS, INTEGERS, max_size=5),
+    "wants_missing": st.booleans(),
 }
 #: What REST is asked for belongs to no feed of trades or books.
 CHANNEL_FIELDS = FIELDS | {"feed": st.sampled_from(CHANNELS)}

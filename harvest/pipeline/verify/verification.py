@@ -9,11 +9,13 @@ from concurrent.futures import Future, ProcessPoolExecutor, wait
 from typing import TYPE_CHECKING
 
 from harvest.errors import HarvestError
+from harvest.pipeline.dead_runs import dead_runs, runs_wait
 from harvest.pipeline.verify.discovery import discover
 from harvest.pipeline.verify.findings import Findings
 from harvest.pipeline.verify.report import Report
 from harvest.pipeline.verify.series import SeriesResult, verify_series
 from harvest.storage.ledger import page_path, pages
+from harvest.storage.lock import is_held
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,6 +57,8 @@ def verify(
     started = time.monotonic()
     findings = Findings(root)
     series = discover(root, findings) if root.is_dir() else []
+    if not is_held(root) and (runs := dead_runs(root)):
+        findings.damaged("unrecovered", runs_wait(root, len(runs)))
     if not series and not findings.damage:
         raise NothingToVerifyError(root)
     _report_ledger_alone(root, series, findings)

@@ -5,25 +5,15 @@ The parent holds the lock of the data directory, and the other end of this proce
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sys
-import threading
 import time
 
 import msgspec
 
+from harvest.parent import serve_parent
 from harvest.storage.compaction.job import Job, work
 
-
-def _end_with_parent() -> None:
-    sys.stdin.buffer.read()
-    # Whatever it is at: a pass may end at any moment, and the next one completes it.
-    os._exit(1)
-
-
 if __name__ == "__main__":
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    with contextlib.suppress(OSError, AttributeError):  # Not on Windows: then at the priority of the parent.
-        os.nice(19)
+    # A pass may end at any moment, and the next one completes it.
+    serve_parent()
     print(msgspec.json.encode(work(msgspec.json.decode(sys.argv[1], type=Job), time.time_ns())).decode())

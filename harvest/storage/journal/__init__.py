@@ -5,9 +5,17 @@
 
 from __future__ import annotations
 
+from harvest.storage.journal.damage import keep_damage
 from harvest.storage.journal.entries import FIRST_KIND, LOST, Entry, JournalError, decode_lost
 from harvest.storage.journal.journal import Journal, JournalStats
-from harvest.storage.journal.reading import Damage, SegmentContents, last_seq, read_run, read_segment
+from harvest.storage.journal.reading import (
+    Damage,
+    RunContents,
+    SegmentContents,
+    last_seq,
+    read_run,
+    read_segment,
+)
 from harvest.storage.journal.segments import (
     JOURNAL,
     SegmentFile,
@@ -25,10 +33,12 @@ __all__ = [
     "Journal",
     "JournalError",
     "JournalStats",
+    "RunContents",
     "SegmentContents",
     "SegmentFile",
     "SegmentHeader",
     "decode_lost",
+    "keep_damage",
     "last_seq",
     "list_segments",
     "read_run",

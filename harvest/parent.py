@@ -1,0 +1,27 @@
+"""A process that works for another one: it yields to everybody, and ends when its parent does."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+
+#: Of a child whose parent has ended.
+EXIT_ORPHANED = 1
+
+
+def serve_parent() -> None:
+    """Yield to everybody from here on, and end with the process that holds the other end of our standard input.
+
+    The end comes whatever is being done: only work that the next process can go on with may be given to such a child.
+    """
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    with contextlib.suppress(OSError, AttributeError):  # Not on Windows: then at the priority of the parent.
+        os.nice(19)
+
+
+def _end_with_parent() -> None:
+    # Not through sys.stdin, whose lock this thread would hold when the process ends by itself.
+    while os.read(0, 4096):
+        pass
+    os._exit(EXIT_ORPHANED)
