@@ -233,18 +233,6 @@ class Parts:
         else:
             for symbol, last_id in stored.last_trade_ids.items():
                 self.pipeline.resume_trades(symbol, last_id)
-        self.checkpoints: Checkpoints | None = None
-        if self.journaling is not None:
-            self.checkpoints = Checkpoints(
-                self.journaling,
-                self.intake,
-                symbols=lambda: self.watchlist.symbols,
-                committed_seq=self._committed_seq,
-                flush=self.upkeep.flush,
-                # A run that dies while it waits for what was stored before it is recovered from its first record on.
-                may_release=self.recovery.ended,
-                round_s=settings.journal.checkpoint_s,
-            )
         self.health = Health(self.metrics, settings.health)
         self.watchlist = Watchlist(
             capture.symbols,
@@ -270,6 +258,18 @@ class Parts:
             )
             for feed in streaming_feeds(settings)
         ]
+        self.checkpoints: Checkpoints | None = None
+        if self.journaling is not None:
+            self.checkpoints = Checkpoints(
+                self.journaling,
+                self.intake,
+                symbols=lambda: self.watchlist.symbols,
+                committed_seq=self._committed_seq,
+                flush=self.upkeep.flush,
+                # A run that dies while it waits for what was stored before it is recovered from its first record on.
+                may_release=self.recovery.ended,
+                round_s=settings.journal.checkpoint_s,
+            )
         self.listing = Listing(
             venue, client, self.watchlist, self.metrics, interval_s=settings.rest.instruments_s
         )

@@ -87,7 +87,9 @@ def test_a_killed_run_has_journalled_every_message_that_was_sent_more_than_250_m
         assert found[stream][: len(ids)] == ids, stream
 
 
-def test_a_run_after_a_killed_one_says_what_it_left_and_goes_on_behind_its_numbers(tmp_path: Path) -> None:
+def test_a_run_after_a_killed_one_makes_files_of_what_it_left_and_goes_on_behind_its_numbers(
+    tmp_path: Path,
+) -> None:
     with subprocess.Popen(
         command(*RUN), cwd=tmp_path, env=environment(), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
     ) as run:
@@ -104,13 +106,23 @@ def test_a_run_after_a_killed_one_says_what_it_left_and_goes_on_behind_its_numbe
     assert header is not None
     assert header.facts["symbols"] == SYMBOLS.split(",")
     assert header.facts["venue"] == "binance-usdm"
-    done = harvest(*RUN, "--hours", "0.0004", cwd=tmp_path)
+    waiting = harvest("verify", "data", cwd=tmp_path)
+    assert waiting.returncode == 3
+    assert "1 run waits in the journal" in waiting.stdout
+    # Too short for it: what the first run has left stays, and so does what would say how the second goes on from there.
+    done = harvest(*RUN, "--hours", "0.0001", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "[JOURNAL] 1 runs that did not end have left 1 segments" in done.stderr
-    # Its own segments are gone, for all of its rows are in files; those of the other run stay.
-    assert list_segments(root) == left
-    assert not (root / "_journal" / "reserve").exists()
-    assert min(row["seq"] for row in rows(root, "prices")) > last
+    assert "[RECOVER] 1 runs that did not end have left" in done.stderr
+    assert "not all is recovered" in done.stderr
+    assert set(left) < set(list_segments(root))
+    assert min(row["seq"] for row in rows(root, "depth")) > last
+    # By hand, all of it.
+    recovered = harvest("recover", "data", cwd=tmp_path)
+    assert recovered.returncode == 0, recovered.stdout
+    assert recovered.stdout.count("were stored already") == 2
+    assert list_segments(root) == []
+    assert min(row["seq"] for row in rows(root, "depth")) < last
+    assert harvest("verify", "data", cwd=tmp_path).returncode in (0, 1)
 
 
 def test_a_run_without_journal_creates_none(tmp_path: Path) -> None:
