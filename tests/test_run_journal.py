@@ -125,6 +125,35 @@ def test_a_run_after_a_killed_one_makes_files_of_what_it_left_and_goes_on_behind
     assert harvest("verify", "data", cwd=tmp_path).returncode in (0, 1)
 
 
+def test_the_journal_of_a_healthy_run_is_let_go_behind_its_files(tmp_path: Path) -> None:
+    quick = {
+        "PARQUET_ROTATE_SEC": "1",
+        "EXTREME_ROTATE_SEC": "0.9",
+        "HARVEST_JOURNAL_SEGMENT_SEC": "1",
+        "HARVEST_CHECKPOINT_SEC": "1",
+    }
+    root = tmp_path / "data"
+    with subprocess.Popen(
+        command(*RUN),
+        cwd=tmp_path,
+        env=environment(**quick),
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    ) as run:
+        deadline = time.monotonic() + 90
+        while not (left := list_segments(root)) or left[0].number == 1:
+            assert time.monotonic() < deadline
+            assert run.poll() is None
+            time.sleep(0.2)
+        # What is left is enough: it dies, and what is in no file follows from it.
+        run.kill()
+    last = last_seq(root)
+    recovered = harvest("recover", "data", cwd=tmp_path)
+    assert recovered.returncode == 0, recovered.stdout
+    assert last - 20 < max(row["seq"] for row in rows(root, "depth")) <= last + 1
+    assert harvest("verify", "data", cwd=tmp_path).returncode in (0, 1)
+
+
 def test_a_run_without_journal_creates_none(tmp_path: Path) -> None:
     done = harvest(*RUN, "--hours", "0.0003", cwd=tmp_path, HARVEST_JOURNAL="false")
     assert done.returncode == 0, done.stderr
