@@ -238,8 +238,8 @@ def judge(
         wrong.append("harvest's log holds a traceback")
     if code not in (0, 1) or report["damage"]:
         wrong.append(f"verify: exit {code}, damage {report['damage']}")
-    if not accounts:
-        wrong.append("nothing was recorded")
+    if len(accounts) < 2 * len(plan.symbols):
+        wrong.append(f"only {len(accounts)} of {2 * len(plan.symbols)} streams were ever sent")
     for one in accounts:
         bad = {"duplicates": one.duplicates, "wrong rows": one.wrong, "missing, unexplained": one.unexplained}
         if one.kind == "prices":
@@ -299,6 +299,9 @@ def soak(plan: Plan, directory: Path) -> tuple[dict[str, Any], str]:
         connection_life_s=plan.life_s,
     )
     outcome = trio.run(run_program, plan, config, directory)
+    if not (directory / "data").exists():
+        log = "\n".join(_lines(directory / "harvest.log")[-20:])
+        raise SystemExit(f"harvest recorded nothing; exit {outcome.exit_code}:\n{log}")
     sent = read_sent(directory / "sent.jsonl", outcome.stopped_ns - END_MARGIN_NS)
     verified = verify(directory)
     accounts = account(directory / "data", config, sent, verified[1])

@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 
 import pytest
 
-from bench.soak import Plan
-from bench.soak_account import account, read_sent
+from bench import soak
+from bench.soak_account import END_MARGIN_NS, account, read_sent
 from bench.soak_schedule import make_schedule
 from harvest.simulator import SimulatorConfig, parse_fault
 from tests.program import ROOT, environment
 
-SYMBOLS = ("BTCUSDT", "ETHUSDT")
+SYMBOLS = soak.SYMBOLS[:2]
 
 
 @pytest.mark.parametrize("connections", [1, 2])
@@ -50,7 +49,7 @@ def test_a_schedule_is_seeded_strikes_every_sort_and_leaves_time_at_the_end(conn
 
 @pytest.mark.slow
 def test_three_minutes_of_a_bad_venue_leave_no_trade_missing_and_no_hole_with_two_connections(tmp_path):
-    plan = Plan(3, 10, 7, 2, SYMBOLS, "binance-usdm")
+    plan = soak.Plan(3, 10, 7, 2, SYMBOLS, "binance-usdm")
     kept, found = tmp_path / "soak", tmp_path / "found.json"
     options = ["--minutes", "3", "--speed", "10", "--seed", "7", "--connections", "2", "--symbols", "2"]
     done = subprocess.run(
@@ -78,6 +77,7 @@ def test_three_minutes_of_a_bad_venue_leave_no_trade_missing_and_no_hole_with_tw
     config = SimulatorConfig(
         symbols=SYMBOLS, seed=plan.seed, speed=plan.speed, start_ns=int(facts["start_ns"])
     )
-    accounts = account(kept / "data", config, read_sent(kept / "sent.jsonl", time.time_ns()), {"series": []})
+    sent = read_sent(kept / "sent.jsonl", facts["outcome"]["stopped_ns"] - END_MARGIN_NS)
+    accounts = account(kept / "data", config, sent, {"series": []})
     assert sum(one.unexplained for one in accounts if one.kind == "prices") > 0
     assert sum(one.unexplained for one in accounts if one.kind == "depth") == 0
