@@ -208,7 +208,7 @@ def test_an_unknown_symbol_is_refused_with_what_was_probably_meant(tmp_path):
     done = harvest("run", "--symbols", "BTCUSD", "--simulate", "--no-live", cwd=tmp_path)
     assert done.returncode == 2
     assert "BTCUSD (did you mean BTCUSDT" in done.stderr
-    assert not (tmp_path / "data").exists()
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["_lock"]
 
 
 def test_without_a_network_it_names_the_host_keeps_trying_and_says_how_to_simulate(tmp_path):

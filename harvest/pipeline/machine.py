@@ -225,7 +225,9 @@ class Pipeline:
                     heard[message.symbol] = mono_ns
                     book_series.take(message, seq, recv_ns, mono_ns)
             elif message.shape == CHANNEL:
-                data_messages += self.channels.take(message, record.connection, seq, recv_ns, mono_ns)
+                if self.channels.take(message, record.connection, seq, recv_ns, mono_ns):
+                    data_messages += 1
+                    heard[message.symbol] = mono_ns
             else:
                 self._take_control(message)
         self.channels.delivered(record, data_messages)

@@ -89,14 +89,15 @@ class DirectoryLock:
 
     def release(self) -> None:
         """Let another process have it. The file stays: to remove it would let two hold it at once."""
-        with contextlib.suppress(OSError):  # What stays in it is of no matter.
-            self._write(b"")
+        self._write(b"")
         os.close(self._descriptor)
 
     def _write(self, content: bytes) -> None:
-        os.ftruncate(self._descriptor, 0)
-        os.lseek(self._descriptor, 0, os.SEEK_SET)
-        os.write(self._descriptor, content)
+        # The lock holds whatever it says; a disk that is full is no reason not to capture.
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._descriptor, 0)
+            os.lseek(self._descriptor, 0, os.SEEK_SET)
+            os.write(self._descriptor, content)
 
 
 @contextlib.contextmanager
