@@ -51,6 +51,10 @@ if TYPE_CHECKING:
 
 #: Update intervals that another connection has to fill a gap, at least.
 PATIENCE_INTERVALS = 2
+#: Of a disk that fills up, so many times the journal's reserve is left to it: Parquet stops before the journal does.
+JOURNAL_ROOM = 4
+#: Open buffers of more than this part of the memory for all that is buffered are sealed before their time.
+OPEN_SHARE = 4
 
 
 def gap_patience_s(depth_interval_ms: int) -> float:
@@ -146,6 +150,7 @@ class Parts:
             provenance=Provenance(venue_name, self.run_id, trade_ids=id_space),
             settings=settings.writer,
             on_published=Bookkeeper(capture.output_dir).enter,
+            room_bytes=JOURNAL_ROOM * settings.journal.reserve_bytes if settings.journal.enabled else 0,
         )
         self.rotation = Rotation(
             tables=self.pipeline.tables,
@@ -153,6 +158,7 @@ class Parts:
             settings=settings.rotation,
             symbols=lambda: self.watchlist.symbols,
             stamps=lambda symbol: feed_ages(self.metrics, symbol),
+            max_open_bytes=settings.writer.max_buffered_bytes / OPEN_SHARE,
         )
         self.compactor = Compactor(
             capture.output_dir,

@@ -19,16 +19,20 @@ class Bookkeeper:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._log = get_logger("LEDGER")
+        #: What could not be entered so far: it goes with the next one.
+        self._waiting: list[ledger.Entry] = []
         self.failures = 0
 
     def enter(self, file: EncodedFile) -> None:
         """Enter a published file; it blocks on the disk. The file stands without its entry too: ``verify`` says so."""
+        entries, self._waiting = [*self._waiting, ledger.entry_of_file(file.data)], []
         try:
-            ledger.append(self._root, [ledger.entry_of_file(file.data)])
+            ledger.append(self._root, entries)
         except OSError as error:
             self.failures += 1
+            self._waiting += entries
             if self.failures == 1:
                 self._log.error(
-                    f"cannot append to the ledger: {error.strerror}; the files are whole, and `harvest verify` tells which "
-                    f"have no entry"
+                    f"cannot append to the ledger: {error.strerror}; the files are whole, and their entries "
+                    f"are tried again with the next one"
                 )

@@ -23,6 +23,8 @@ log = get_logger("RECOVER")
 
 #: A run that waits for longer goes on with what is stored: what it holds back for the recovery takes memory.
 PATIENCE_S = 900.0
+#: Between two tries where the disk refused: it may be full.
+RETRY_S = 10.0
 
 
 class Recovery:
@@ -48,6 +50,7 @@ class Recovery:
         self._root, self._runs = root, runs
         self._living, self._living_seq = living, living_seq
         self._look, self._go_on, self._go_on_without = look, go_on, go_on_without
+        self._is_disk = False
         if not runs:
             self.ended.set()
 
@@ -65,7 +68,7 @@ class Recovery:
         is_whole = False
         try:
             with trio.move_on_after(PATIENCE_S):
-                is_whole = await self._recover()
+                is_whole = await self._recover_when_the_disk_allows()
             if is_whole:
                 self._go_on(await trio.to_thread.run_sync(self._look))
                 self.succeeded = True
@@ -79,7 +82,15 @@ class Recovery:
                 self._go_on_without()
             self.ended.set()
 
+    async def _recover_when_the_disk_allows(self) -> bool:
+        while True:
+            is_whole = await self._recover()
+            if is_whole or not self._is_disk:
+                return is_whole
+            await trio.sleep(RETRY_S)
+
     async def _recover(self) -> bool:
+        self._is_disk = False
         command = [
             *(sys.executable, "-m", "harvest", "recover", str(self._root), "--json"),
             *("--living", self._living, "--living-seq", str(self._living_seq)),
@@ -100,6 +111,7 @@ class Recovery:
 
     def _report(self, line: bytes) -> None:
         result = msgspec.json.decode(line, type=Recovered)
+        self._is_disk = result.is_disk
         say = log.info if result.error is None else log.error
         say(
             str(result),

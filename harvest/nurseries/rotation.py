@@ -92,7 +92,8 @@ class Rotation:
 
     It runs between two records, as every task does: the pipeline never awaits. ``stamps(symbol)`` gives what the line
     of each rotation tells; there is one for each of ``symbols()`` and of those that have buffers. What the writer
-    refuses waits here, and goes first next time; it is bounded by whoever bounds the buffers (see ``overflow_bytes``).
+    refuses waits here, and goes first next time; it is bounded by whoever bounds the buffers (see ``overflow_bytes``). Open
+    buffers of more than ``max_open_bytes`` are sealed within a second.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class Rotation:
         settings: RotationSettings,
         symbols: Callable[[], Iterable[str]],
         stamps: Callable[[str], FeedAges],
+        max_open_bytes: float = float("inf"),
     ) -> None:
         self.extreme = ExtremeTraffic(
             threshold_rows=settings.extreme_threshold_rows,
@@ -115,6 +117,9 @@ class Rotation:
         self._writer = writer
         self._symbols = symbols
         self._stamps = stamps
+        self._max_open_bytes = max_open_bytes
+        #: Rotations that came before their time, for the buffers took too much memory.
+        self.early = 0
         self._overflow: deque[Sealed] = deque()
         self._overflow_since: float | None = None
         self._overflow_is_late = False
@@ -122,6 +127,7 @@ class Rotation:
         self._sealed_early: Counter[str] = Counter()
         self._log = get_logger("ROTATE")
         self._extreme_log = get_logger("EXTREME_TRAFFIC")
+        self._overload_log = get_logger("OVERLOAD")
 
     async def run(self) -> None:
         """Rotate until cancelled; the buffers keep what was not sealed by then (see ``drain``)."""
@@ -131,6 +137,7 @@ class Rotation:
             await self._move_until(min(due_at, trio.current_time() + WAKE_S))
             self._move()
             self._judge_overflow()
+            self._relieve()
             most = self._max_prices_rows()
             if self.extreme.observe(most):
                 self._extreme_log.warning(
@@ -142,6 +149,19 @@ class Rotation:
             if now >= rotated_at + self.extreme.interval_s:
                 self.rotate()
                 rotated_at = now
+
+    def _relieve(self) -> None:
+        """Seal every buffer before its time if they take too much memory: a file is many times smaller."""
+        size = self._tables.size_bytes
+        if size <= self._max_open_bytes:
+            return
+        self.early += 1
+        self._overload_log.warning(
+            f"the open buffers hold {size / 2**20:,.0f} MiB: sealed before their time ({self.early:,} times so far)",
+            bytes=size,
+        )
+        self._tables.seal_all()
+        self._move()
 
     def rotate(self) -> None:
         """Seal every buffer that is due, which all are unless small ones may wait, and move it to the writer, now."""

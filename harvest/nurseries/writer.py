@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import threading
 import time
@@ -101,7 +102,8 @@ class Writer:
     At most ``settings.queue_tables`` tables wait, failing ones included; further ones are refused, and stay with the
     caller. A flush that fails is tried again for ever, and keeps nobody else from the disk meanwhile. ``provenance`` may
     be replaced at any time; a file gets what it is when its rows are encoded. ``on_published`` is called in the flush's
-    thread once a file is published, and must not raise.
+    thread once a file is published, and must not raise. A file that would leave less than ``room_bytes`` of the disk waits:
+    that is the journal's.
     """
 
     def __init__(
@@ -112,12 +114,14 @@ class Writer:
         settings: WriterSettings,
         stats: WriterStats | None = None,
         on_published: Callable[[EncodedFile], None] = lambda _file: None,
+        room_bytes: int = 0,
     ) -> None:
         self.provenance = provenance
         self.stats = stats or WriterStats()
         self._directory = directory
         self._on_published = on_published
         self._settings = settings
+        self._room_bytes = room_bytes
         self._send, self._receive = trio.open_memory_channel[_Flush](settings.queue_tables)
         self._limiter = trio.CapacityLimiter(settings.save_concurrency)
         #: Accepted and not known to be published; threads remove from it what they have published.
@@ -221,6 +225,10 @@ class Writer:
             flush.encoded = encode(flush.sealed, self.provenance)
             flush.sealed = None
         encoded = flush.encoded
+        if self._room_bytes and self._directory.free_bytes() < self._room_bytes + encoded.size_bytes:
+            raise OSError(
+                errno.ENOSPC, f"less than {self._room_bytes / 2**20:.1f} MiB would be left for the journal"
+            )
         self._directory.publish(flush.path, encoded.data)
         # Before it counts as committed: what the journal has of it may go then.
         self._directory.read_back(flush.path, encoded.data)

@@ -65,7 +65,8 @@ class DeadRun:
 class Recovered(msgspec.Struct, kw_only=True):
     """What came of the recovery of one dead run, as its process says it in a line of JSON.
 
-    ``error`` is why it could not be ended: its segments stay then, and it can be repeated.
+    ``error`` is why it could not be ended: its segments stay then, and it can be repeated. ``is_disk`` tells that it may go better
+    the next time, for it was the disk that refused.
     """
 
     run: str
@@ -81,6 +82,7 @@ class Recovered(msgspec.Struct, kw_only=True):
     damaged_bytes: int = 0
     problems: list[str] = []
     error: str | None = None
+    is_disk: bool = False
 
     def __str__(self) -> str:
         """Say it to people."""
@@ -129,7 +131,7 @@ def recover_all(
         try:
             _recover(root, run, next_run_seq, result)
         except (OSError, HarvestError) as error:
-            result.error = str(error)
+            result.error, result.is_disk = str(error), isinstance(error, OSError)
         result.seconds = time.monotonic() - began
         yield result
         if result.error is not None:

@@ -91,7 +91,7 @@ class WriterSettings:
     retry_initial_s: float = duration(
         1.0, "HARVEST_SAVE_RETRY_INITIAL_SEC", "the first wait after a failed write"
     )
-    retry_max_s: float = duration(10.0, "HARVEST_SAVE_RETRY_MAX_SEC", "the longest wait after a failed write")
+    retry_max_s: float = duration(5.0, "HARVEST_SAVE_RETRY_MAX_SEC", "the longest wait after a failed write")
     max_buffered_bytes: int = setting(
         512 * MIB,
         "HARVEST_MAX_BUFFERED_BYTES",

@@ -100,3 +100,20 @@ async def test_a_recovery_without_time_is_left_to_the_next_start(
     monkeypatch.setattr(recovery, "PATIENCE_S", 60)
     await again.recovery.run()
     assert again.resumed == [{"BTCUSDT": 11}]
+
+
+async def test_a_disk_that_refuses_is_asked_again(
+    tmp_path: Path, lines: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal(tmp_path, trades_of(1, [10, 11]))
+    monkeypatch.setattr(recovery, "RETRY_S", 0.1)
+    in_the_way = tmp_path / "prices"
+    in_the_way.write_text("no directory")
+    run = _Run(tmp_path)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run.recovery.run)
+        with trio.fail_after(60):
+            while not any("could not be recovered" in line["event"] for line in lines):  # noqa: ASYNC110
+                await trio.sleep(0.05)
+        in_the_way.unlink()
+    assert run.resumed == [{"BTCUSDT": 11}]

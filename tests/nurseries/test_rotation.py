@@ -63,7 +63,14 @@ class Taker:
 
 
 class Bench:
-    def __init__(self, *, max_rows: int = 10_000, room: float = float("inf"), **settings: Any) -> None:
+    def __init__(
+        self,
+        *,
+        max_rows: int = 10_000,
+        room: float = float("inf"),
+        max_open_bytes: float = float("inf"),
+        **settings: Any,
+    ) -> None:
         self.tables = Tables(max_rows=max_rows)
         self.taker = Taker(room)
         self.seq = 0
@@ -74,6 +81,7 @@ class Bench:
             settings=Settings(**settings),  # type: ignore[arg-type]
             symbols=lambda: ("BTCUSDT",),
             stamps=lambda _symbol: self.ages,
+            max_open_bytes=max_open_bytes,
         )
 
     def add(self, count: int, *, symbol: str = "BTCUSDT", day: int = DAY, kind: Kind = PRICES) -> None:
@@ -411,3 +419,23 @@ def test_a_small_buffer_waits_until_it_is_large_enough_an_hour_old_or_its_date_i
     assert not is_due(table, now_ns + LONGEST_WAIT_NS - 1, 4)
     assert is_due(table, now_ns + LONGEST_WAIT_NS, 4)
     assert is_due(table, (DAY + 1) * 86_400 * 10**9, 4)
+
+
+async def test_buffers_that_take_too_much_memory_are_sealed_before_their_time(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    bench = Bench(max_open_bytes=10_000)
+    with structlog.testing.capture_logs() as logs:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(bench.rotation.run)
+            await trio.sleep(1.5)
+            bench.add(50)
+            await trio.sleep(10)
+            assert bench.taker.rows == []
+            bench.add(200)
+            await trio.sleep(1)
+            assert [(kind, count) for _, kind, count in bench.taker.rows] == [("prices", 250)]
+            assert bench.rotation.early == 1
+            nursery.cancel_scope.cancel()
+    (event,) = bench.events(logs, "OVERLOAD")
+    assert "sealed before their time (1 times so far)" in event

@@ -475,3 +475,29 @@ async def test_a_file_that_does_not_read_back_is_hidden_and_written_again_before
     assert pq.read_metadata(path).num_rows == 3
     hidden = sorted(path.parent.glob(".*.unreadable"))
     assert [one.read_bytes() for one in hidden] == [b"rot", b"rot"]
+
+
+async def test_a_file_that_would_take_the_journals_room_waits(
+    tmp_path: Path, disk: Disk, virtual_clock: trio.testing.MockClock
+) -> None:
+    free = 10_000
+    disk.free_bytes = lambda path: free  # type: ignore[method-assign]
+    directory = DataDirectory(tmp_path, filesystem=disk)
+    settings = Settings()
+    writer = Writer(
+        directory=directory,
+        provenance=PROVENANCE,
+        settings=settings,  # type: ignore[arg-type]
+        room_bytes=9_999,
+    )
+    with structlog.testing.capture_logs() as logs:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(writer.run)
+            writer.submit_nowait(sealed_trades())
+            await trio.sleep(5)
+            assert stored(tmp_path) == []
+            free = 20_000
+            await trio.sleep(60)
+            assert len(stored(tmp_path)) == 1
+            writer.close()
+    assert "would be left for the journal" in logs[0]["event"]
