@@ -233,6 +233,7 @@ class Parts:
             look=lambda: look(settings, venue_name, self.watchlist.symbols, before_seq=beginning.next_seq),
             go_on=self._go_on,
             go_on_without=self._go_on_without,
+            keeps_raw=settings.journal.keep_raw,
         )
         if beginning.dead_runs:
             self.pipeline.hold_cvd()

@@ -54,6 +54,12 @@ KeepDays = Annotated[
     str | None,
     typer.Option("--keep-days", metavar="N", help="Remove dates older than this (default: never)."),
 ]
+KeepRaw = Annotated[
+    bool | None,
+    typer.Option(
+        "--keep-raw", help="Keep everything received, compressed, for `export-raw` (needs the journal)."
+    ),
+]
 Replay = Annotated[
     list[Path] | None,
     typer.Option(metavar="FILE", help="Serve this recording instead of the random market; repeatable."),

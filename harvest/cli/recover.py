@@ -19,6 +19,9 @@ EXIT_LEFT = 1
 def recover(
     data: Annotated[Path, typer.Argument(metavar="DIR", help="Data directory.")],
     as_json: Annotated[bool, typer.Option("--json", help="For machines: a line a run.")] = False,
+    keep_raw: Annotated[
+        bool, typer.Option("--keep-raw", help="Keep the journal for `export-raw`, compressed.")
+    ] = False,
     living: Annotated[str | None, typer.Option(hidden=True)] = None,
     living_seq: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
@@ -36,7 +39,7 @@ def recover(
         serve_parent()
     code = count = 0
     with nullcontext() if living is not None else one_writer(data, "recover", warn=_warn):
-        for result in recover_all(data, living=living, living_seq=living_seq):
+        for result in recover_all(data, living=living, living_seq=living_seq, keeps_raw=keep_raw):
             count += 1
             if as_json:
                 print(msgspec.json.encode(result).decode(), flush=True)

@@ -17,6 +17,7 @@ from harvest.cli.options import (
     FaultFile,
     Hours,
     KeepDays,
+    KeepRaw,
     LogFormat,
     LogLevel,
     OutputDir,
@@ -52,6 +53,7 @@ def run(
     connections: Connections = None,
     hours: Hours = None,
     keep_days: KeepDays = None,
+    keep_raw: KeepRaw = None,
     log_format: LogFormat = None,
     log_level: LogLevel = None,
     simulate: Annotated[

@@ -43,12 +43,14 @@ class Recovery:
         look: Callable[[], Stored],
         go_on: Callable[[Stored], None],
         go_on_without: Callable[[], None],
+        keeps_raw: bool = False,
     ) -> None:
         #: Set when the trades between the runs are judged, whatever became of the recovery.
         self.ended = trio.Event()
         self.succeeded = not runs
         self._root, self._runs = root, runs
         self._living, self._living_seq = living, living_seq
+        self._keeps_raw = keeps_raw
         self._look, self._go_on, self._go_on_without = look, go_on, go_on_without
         self._is_disk = False
         if not runs:
@@ -94,6 +96,7 @@ class Recovery:
         command = [
             *(sys.executable, "-m", "harvest", "recover", str(self._root), "--json"),
             *("--living", self._living, "--living-seq", str(self._living_seq)),
+            *(("--keep-raw",) if self._keeps_raw else ()),
         ]
         left = b""
 

@@ -18,6 +18,7 @@ from harvest.storage.journal import (
     FIRST_KIND,
     JournalError,
     keep_damage,
+    keep_raw,
     list_segments,
     read_run,
     read_segment,
@@ -116,12 +117,12 @@ def refuse_dead_runs(root: Path) -> None:
 
 
 def recover_all(
-    root: Path, *, living: str | None = None, living_seq: int | None = None
+    root: Path, *, living: str | None = None, living_seq: int | None = None, keeps_raw: bool = False
 ) -> Iterator[Recovered]:
     """Recover the dead runs of a data directory, one after the other, and give what came of each; its segments go then.
 
     ``living`` is the run that goes on meanwhile, from ``living_seq`` on. What is damaged in the journal is kept in ``_quarantine``. Where one cannot be
-    recovered, those after it wait too: their sums go on from its.
+    recovered, those after it wait too: their sums go on from its. ``keeps_raw`` keeps the segments as raw capture.
     """
     runs = dead_runs(root, living=() if living is None else (living,))
     bounds = [*(run.segments[0].first_seq for run in runs), living_seq]
@@ -130,6 +131,9 @@ def recover_all(
         result = Recovered(run=run.run, venue=run.venue, bytes=size, seconds=0.0)
         try:
             _recover(root, run, next_run_seq, result)
+            if keeps_raw:
+                keep_raw(root, run.segments)
+            remove_segments(run.segments)
         except (OSError, HarvestError) as error:
             result.error, result.is_disk = str(error), isinstance(error, OSError)
         result.seconds = time.monotonic() - began
@@ -167,7 +171,6 @@ def _recover(root: Path, run: DeadRun, next_run_seq: int | None, result: Recover
         if result.records:
             raise JournalError(f"no segment of run {run.run} says with which settings it was made")
     keep_damage(root, contents)
-    remove_segments(run.segments)
     result.records, result.rows, result.rows_held = report.records, report.rows, report.rows_held
     result.files, result.symbols = report.files, len(report.symbols)
     result.torn_bytes = contents.torn_bytes

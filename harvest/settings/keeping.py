@@ -115,6 +115,9 @@ class JournalSettings:
     """How what was received is kept until its rows are in files."""
 
     enabled: bool = setting(True, "HARVEST_JOURNAL", "keep a journal of what is received")
+    keep_raw: bool = setting(
+        False, "HARVEST_KEEP_RAW", "keep it as raw capture when no row needs it any more", flag="--keep-raw"
+    )
     write_ms: float = setting(
         5.0,
         "HARVEST_JOURNAL_WRITE_MS",

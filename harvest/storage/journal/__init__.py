@@ -8,6 +8,7 @@ from __future__ import annotations
 from harvest.storage.journal.damage import keep_damage
 from harvest.storage.journal.entries import FIRST_KIND, LOST, Entry, JournalError, decode_lost
 from harvest.storage.journal.journal import Journal, JournalStats
+from harvest.storage.journal.raw import RAW, keep_raw, list_raw
 from harvest.storage.journal.reading import (
     Damage,
     RunContents,
@@ -28,6 +29,7 @@ __all__ = [
     "FIRST_KIND",
     "JOURNAL",
     "LOST",
+    "RAW",
     "Damage",
     "Entry",
     "Journal",
@@ -39,7 +41,9 @@ __all__ = [
     "SegmentHeader",
     "decode_lost",
     "keep_damage",
+    "keep_raw",
     "last_seq",
+    "list_raw",
     "list_segments",
     "read_run",
     "read_segment",

@@ -13,6 +13,7 @@ from harvest.storage.filesystem import Filesystem
 from harvest.storage.journal.backlog import Backlog
 from harvest.storage.journal.commit import Committer
 from harvest.storage.journal.entries import HEADER, frame
+from harvest.storage.journal.raw import keep_raw
 from harvest.storage.journal.reserve import Reserve
 from harvest.storage.journal.segments import JOURNAL, SegmentHeader, list_segments, remove_segments
 
@@ -68,6 +69,7 @@ class Journal:
         self.directory = root / JOURNAL / venue
         self._root, self._venue, self._run, self._facts = root, venue, run, facts
         self._filesystem = filesystem or Filesystem()
+        self._keeps_raw = settings.keep_raw
         self._backlog = Backlog(settings.buffer_bytes)
         self._committer = Committer(
             self._backlog,
@@ -147,6 +149,8 @@ class Journal:
     def release(self, before_seq: int) -> list[SegmentFile]:
         """Remove the segments that end before ``before_seq``, but never the newest; returns them. It blocks on the disk.
 
+        Where the settings say so they are kept as raw capture, compressed.
+
         Raises:
             OSError: some are there still; call again.
         """
@@ -154,7 +158,7 @@ class Journal:
         with self._backlog.lock:
             done = [(segment, last_seq) for segment, last_seq in closed if last_seq < before_seq]
         released = [segment for segment, _ in done]
-        remove_segments(released, filesystem=self._filesystem)
+        self._let_go(released)
         with self._backlog.lock:
             for one in done:
                 closed.remove(one)
@@ -166,13 +170,18 @@ class Journal:
         Raises:
             OSError: some of it is there still.
         """
-        remove_segments(self.segments(), filesystem=self._filesystem)
+        self._let_go(self.segments())
         self._committer.reserve.release()
         with contextlib.suppress(
             OSError
         ):  # Other runs have left something there, or nothing was ever appended.
             self._filesystem.rmdir(self.directory)
             self._filesystem.rmdir(self.directory.parent)
+
+    def _let_go(self, segments: list[SegmentFile]) -> None:
+        if self._keeps_raw:
+            keep_raw(self._root, segments, filesystem=self._filesystem)
+        remove_segments(segments, filesystem=self._filesystem)
 
     def _header(self, number: int, first_seq: int, reached_seq: int) -> bytes:
         header = SegmentHeader(self._run, self._venue, number, first_seq, reached_seq, self._facts)

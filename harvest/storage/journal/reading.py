@@ -8,6 +8,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from harvest.storage.journal.entries import HEADER, MARKER, Entry, entry_at, entry_end
+from harvest.storage.journal.raw import read_bytes
 from harvest.storage.journal.segments import decode_header, list_segments
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class SegmentContents:
         self.path = path
         self.damage: list[Damage] = []
         self.torn_bytes = 0
-        self._data = path.read_bytes()
+        self._data = read_bytes(path)
 
     @property
     def header(self) -> SegmentHeader | None:

@@ -20,7 +20,7 @@ JOURNAL = "_journal"
 SUFFIX = ".journal"
 FORMAT = 1
 
-_NAME = re.compile(r"(\d{8}T\d{6}Z[0-9a-f]{4})-(\d{6,})-(\d{1,19})\.journal", re.ASCII)
+_NAME = re.compile(r"(\d{8}T\d{6}Z[0-9a-f]{4})-(\d{6,})-(\d{1,19})\.journal(?:\.zst)?", re.ASCII)
 
 
 class SegmentHeader(msgspec.Struct):
