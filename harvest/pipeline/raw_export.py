@@ -19,7 +19,6 @@ from harvest.venues import VENUES
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from pathlib import Path
-    from typing import BinaryIO
 
     from harvest.storage.journal import SegmentFile
     from harvest.venues.protocol import Venue
@@ -72,7 +71,7 @@ def export_raw(
     out.mkdir(parents=True, exist_ok=True)
     exported = Exported()
     with ExitStack() as stack:
-        files: dict[Path, BinaryIO] = {}
+        files: dict[Path, gzip.GzipFile] = {}
         for venue, symbol, recv_ns, frame in _lines(segments):
             is_wanted = symbols is None or symbol in symbols
             if not is_wanted or recv_ns < (from_ns or 0) or (to_ns is not None and recv_ns >= to_ns):
@@ -81,7 +80,8 @@ def export_raw(
             if path not in files:
                 if path.exists():
                     raise ExportExistsError(path)
-                files[path] = stack.enter_context(gzip.GzipFile(fileobj=stack.enter_context(path.open("xb"))))  # type: ignore[assignment]
+                plain = stack.enter_context(path.open("xb"))
+                files[path] = stack.enter_context(gzip.GzipFile(fileobj=plain, mode="wb"))
                 exported.lines[path] = 0
             files[path].write(b"%d %s\n" % (recv_ns, frame.replace(b"\n", b" ")))
             exported.lines[path] += 1
