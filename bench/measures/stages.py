@@ -58,7 +58,7 @@ def _stages(name: str, frames: list[bytes], load: Load) -> dict[str, Callable[[]
     blocks = [frames[start : start + BLOCK] for start in range(0, len(frames), BLOCK)]
 
     def slicing() -> Callable[[], object]:
-        wire = b"".join(_framed(frame) for frame in frames)
+        wire = b"".join(framed(frame) for frame in frames)
         received = [wire[at : at + RECEIVED_BYTES] for at in range(0, len(wire), RECEIVED_BYTES)]
         slicer = FrameSlicer(2**20)
         return lambda: [slicer.feed(data) for data in received]
@@ -133,7 +133,8 @@ def _ladder(load: Load) -> Ladder:
     return book
 
 
-def _framed(payload: bytes) -> bytes:
+def framed(payload: bytes) -> bytes:
+    """Return a text frame as a server sends it."""
     size = len(payload)
     head = bytes((0x81, size)) if size < 126 else struct.pack(">BBH", 0x81, 126, size)
     return head + payload
