@@ -1,7 +1,7 @@
 """Both sides of one order book: absolute quantities by price, and the best levels of each side.
 
 Most changed levels lie far from the touch, where nobody asks for their order: they go into a dict and no further. Near
-the touch alone prices are kept sorted.
+the touch alone prices are kept sorted, and only prices that are new cost more than the dict.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from bisect import bisect_left, insort
 from heapq import nlargest, nsmallest
+from itertools import islice
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -21,9 +22,10 @@ if TYPE_CHECKING:
 
 #: The price of a level that is not there. One object, so that equal tops compare equal in spite of it.
 ABSENT = float("nan")
-#: Levels beyond the top that are near again after the near ones ran out, or these became twice as many. With fewer the far
-#: ones are searched too often; more cost more to keep sorted.
-NEAR_LEVELS = 64
+#: Levels that are near again after the near ones ran out, or these became three times as many.
+NEAR_LEVELS = 128
+#: Levels that a side may hold, removed ones among them, before these are forgotten: twice those that are there, and so many.
+FORGET_FROM = 1000
 
 
 class Ladder:
@@ -51,8 +53,7 @@ class Ladder:
     def top(self, levels: int) -> tuple[list[float], list[float], list[float], list[float]]:
         """Return bid prices, bid quantities, ask prices, ask quantities of the best ``levels``, best first.
 
-        Each list has ``levels`` entries; a level that is not there has the price NaN and the quantity 0. The lists are
-        not to be changed: where a side's best levels are untouched, the next call returns the same ones.
+        Each list has ``levels`` entries; a level that is not there has the price NaN and the quantity 0.
         """
         return *self._bids.top(levels), *self._asks.top(levels)
 
@@ -90,125 +91,95 @@ class Ladder:
 
 
 class _LadderSide:
-    """One side: the levels from ``_low`` to ``_high`` are near, and their prices sorted; all others are far."""
+    """One side. A level that was removed stays, with the quantity 0, until it gets in the way: so a diff is one call."""
 
-    __slots__ = (
-        "_best_is_highest",
-        "_far",
-        "_high",
-        "_low",
-        "_near",
-        "_prices",
-        "_top_high",
-        "_top_is_stale",
-        "_top_low",
-        "_top_prices",
-        "_top_quantities",
-    )
+    __slots__ = ("_best_is_highest", "_bound", "_levels", "_most", "_prices")
 
     def __init__(self, *, best_is_highest: bool) -> None:
         self._best_is_highest = best_is_highest
         self.replace(())
 
     def replace(self, levels: Sequence[Level]) -> None:
-        self._near: dict[float, float] = {}
-        self._far = {price: qty for price, qty in levels if qty}
-        self._low, self._high = -inf, inf
-        #: Of the near levels, ascending.
-        self._prices: list[float] = []
-        self._top_prices: list[float] = []
-        self._top_quantities: list[float] = []
-        self._top_low, self._top_high, self._top_is_stale = -inf, inf, True
+        self._levels = dict(levels)
         self._bring_near(NEAR_LEVELS)
 
     def apply(self, levels: Sequence[Level]) -> None:
-        near, far, prices = self._near, self._far, self._prices
-        low, high, top_low, top_high = self._low, self._high, self._top_low, self._top_high
-        for price, qty in levels:
-            if low <= price <= high:
-                if qty:
-                    if price not in near:
-                        insort(prices, price)
-                    near[price] = qty
-                elif price in near:
-                    del near[price], prices[bisect_left(prices, price)]
-                if top_low <= price <= top_high:
-                    self._top_is_stale = True
-            elif qty:
-                far[price] = qty
-            else:
-                far.pop(price, None)
-        spare = len(prices) - len(self._top_prices)
-        if spare > 2 * NEAR_LEVELS:
-            self._let_go(spare - NEAR_LEVELS)
+        known = self._levels
+        before = len(known)
+        known.update(levels)
+        new = len(known) - before
+        if new:
+            self._add(new)
 
     def top(self, levels: int) -> tuple[list[float], list[float]]:
-        if self._top_is_stale or len(self._top_prices) != levels:
-            self._find_top(levels)
-        return self._top_prices, self._top_quantities
+        while True:
+            near = self._prices
+            prices = near[: -levels - 1 : -1] if self._best_is_highest else near[:levels]
+            quantities = list(map(self._levels.__getitem__, prices))
+            if not all(quantities):
+                self._drop([price for price, qty in zip(prices, quantities, strict=True) if not qty])
+            elif len(prices) == levels or not self._has_far():
+                break
+            else:
+                self._bring_near(levels + NEAR_LEVELS)
+        if len(prices) < levels:
+            quantities += [0.0] * (levels - len(prices))
+            prices += [ABSENT] * (levels - len(prices))
+        return prices, quantities
 
     def best(self) -> float | None:
-        if not self._prices:
-            self._bring_near(NEAR_LEVELS)
-        return self._prices[-1 if self._best_is_highest else 0] if self._prices else None
+        (price,), (qty,) = self.top(1)
+        return price if qty else None
 
     def levels(self) -> list[Level]:
-        return sorted([*self._near.items(), *self._far.items()], reverse=self._best_is_highest)
+        return sorted(self._present().items(), reverse=self._best_is_highest)
 
     def pack(self) -> bytes:
-        near, far = self._near, self._far
+        levels = self._present()
         # Four times as fast as an array of them.
-        return struct.pack(f"<{2 * len(self)}d", *near, *far, *near.values(), *far.values())
+        return struct.pack(f"<{2 * len(levels)}d", *levels, *levels.values())
 
     def unpack(self, packed: bytes) -> None:
         prices, quantities = np.frombuffer(packed, "<f8").reshape(2, -1).tolist()
         self.replace(list(zip(prices, quantities, strict=True)))
 
     def __len__(self) -> int:
-        return len(self._near) + len(self._far)
+        return len(self._present())
 
-    def _find_top(self, levels: int) -> None:
-        if len(self._prices) < levels:
-            self._bring_near(levels + NEAR_LEVELS)
-        prices = self._prices[: -levels - 1 : -1] if self._best_is_highest else self._prices[:levels]
-        near = self._near
-        quantities = [near[price] for price in prices]
-        self._top_low, self._top_high, self._top_is_stale = -inf, inf, False
-        if len(prices) < levels:
-            quantities += [0.0] * (levels - len(prices))
-            prices += [ABSENT] * (levels - len(prices))
-        elif self._best_is_highest:
-            self._top_low = prices[-1]
+    def _present(self) -> dict[float, float]:
+        return {price: qty for price, qty in self._levels.items() if qty}
+
+    def _has_far(self) -> bool:
+        return len(self._prices) < len(self._levels)
+
+    def _add(self, new: int) -> None:
+        """Take the ``new`` prices that came last into account."""
+        near, bound, is_bid = self._prices, self._bound, self._best_is_highest
+        for price in islice(reversed(self._levels), new):
+            if (price >= bound) if is_bid else (price <= bound):
+                insort(near, price)
+        if len(self._levels) > self._most:
+            self._bring_near(NEAR_LEVELS)
+        elif len(near) > 3 * NEAR_LEVELS:
+            self._drop([price for price in near if not self._levels[price]])
+            if len(near) > 2 * NEAR_LEVELS:
+                del near[slice(len(near) - NEAR_LEVELS) if is_bid else slice(NEAR_LEVELS, None)]
+                self._bound = near[0 if is_bid else -1]
+
+    def _drop(self, prices: list[float]) -> None:
+        """Forget near levels that were removed."""
+        near = self._prices
+        for price in prices:
+            del self._levels[price], near[bisect_left(near, price)]
+
+    def _bring_near(self, count: int) -> None:
+        """Let the best ``count`` levels be the near ones, and forget all that were removed."""
+        self._levels = levels = self._present()
+        self._most = 2 * len(levels) + FORGET_FROM
+        if len(levels) <= count:
+            self._prices = sorted(levels)
+            self._bound = -inf if self._best_is_highest else inf
         else:
-            self._top_high = prices[-1]
-        self._top_prices, self._top_quantities = prices, quantities
-
-    def _bring_near(self, levels: int) -> None:
-        """Move the best far levels near, until there are as many near ones, or no far ones."""
-        far = self._far
-        missing = levels - len(self._prices)
-        if len(far) <= missing:
-            self._near |= far
-            far.clear()
-            self._low, self._high = -inf, inf
-        else:
-            best = nlargest(missing, far) if self._best_is_highest else nsmallest(missing, far)
-            for price in best:
-                self._near[price] = far.pop(price)
-            self._bound(best[-1])
-        self._prices = sorted(self._near)
-
-    def _let_go(self, levels: int) -> None:
-        """Move as many of the worst near levels far."""
-        prices = self._prices
-        worst = slice(levels) if self._best_is_highest else slice(len(prices) - levels, None)
-        for price in prices[worst]:
-            self._far[price] = self._near.pop(price)
-        del prices[worst]
-        self._bound(prices[0 if self._best_is_highest else -1])
-
-    def _bound(self, worst: float) -> None:
-        if self._best_is_highest:
-            self._low = worst
-        else:
-            self._high = worst
+            best = nlargest(count, levels) if self._best_is_highest else nsmallest(count, levels)
+            self._prices = sorted(best)
+            self._bound = best[-1]
