@@ -12,7 +12,8 @@ import trio
 from harvest import log
 from harvest.nurseries.instruments import Instruments
 from harvest.nurseries.rest import RestClient
-from harvest.parts import Parts, look_at_stored, plan_connections
+from harvest.parts import Parts
+from harvest.pipeline.beginning import look_around
 from harvest.run import Run
 from harvest.settings import load
 from harvest.storage.bans import Bans
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from harvest.venues.protocol import ConnectionPlan
-
 
 @attrs.frozen(eq=False)
 class Harvesting:
@@ -31,11 +30,10 @@ class Harvesting:
 
     parts: Parts
     run: Run
-    plans: list[list[ConnectionPlan]]
 
     async def until_stopped(self) -> None:
         """Capture until ``run.stop()``, drain, and write."""
-        await self.run.until_done(self.plans, None, has_replay=False)
+        await self.run.until_done(None, has_replay=False)
 
 
 @asynccontextmanager
@@ -61,7 +59,8 @@ async def harvesting(
         bans=Bans(settings.capture.output_dir),
     ) as client:
         instruments = Instruments(venue, client, settings.capture.symbols, settings.rest)
-        stored = await trio.to_thread.run_sync(look_at_stored, settings, venue.name)
-        parts = Parts(settings, venue, venue_name=venue.name, client=client, stored=stored)
-        plans = plan_connections(venue, settings, ws_url)
-        yield Harvesting(parts, Run(settings, parts, client, instruments), list(plans.values()))
+        beginning = await trio.to_thread.run_sync(look_around, settings, venue.name)
+        parts = Parts(
+            settings, venue, venue_name=venue.name, ws_url=ws_url, client=client, beginning=beginning
+        )
+        yield Harvesting(parts, Run(settings, parts, client, instruments, None))

@@ -101,6 +101,9 @@ class _LadderSide:
 
     def replace(self, levels: Sequence[Level]) -> None:
         self._levels = dict(levels)
+        #: Near levels are those from this price on; theirs, removed ones among them, are kept sorted.
+        self._bound = 0.0
+        self._prices: list[float] = []
         self._bring_near(NEAR_LEVELS)
 
     def apply(self, levels: Sequence[Level]) -> None:
