@@ -8,7 +8,6 @@ import trio
 
 from harvest.errors import MalformedMessageError, UnknownSymbolError
 from harvest.log import get_logger
-from harvest.metrics import FEEDS
 from harvest.nurseries.rest import RestError
 from harvest.venues.binance import check_symbols
 
@@ -101,7 +100,8 @@ class Listing:
             await self._watchlist.change(removed=removed)
 
     def _note(self, symbol: str, instrument: Instrument) -> None:
-        feeds = [self._metrics.feeds[feed, symbol] for feed in FEEDS]
+        # Those of the other channels too.
+        feeds = [stats for stats in self._metrics.feeds.values() if stats.symbol == symbol]
         if all(stats.halted is not instrument.trading for stats in feeds):
             return
         if instrument.trading:

@@ -170,8 +170,12 @@ class Channels:
             return
         before_ns = series.stats.last_recv_ns
         series.take(message, record.seq, record.recv_ns, record.mono_ns, REST)
-        if record.failed:
-            self._record(series, "refused", before_ns, record.recv_ns, record.seq)
+        reason = "refused" if record.failed else None
+        if series.broken is not None:
+            # It was removed meanwhile, and nobody asked.
+            (before_ns, reason), series.broken = series.broken, None
+        if reason is not None:
+            self._record(series, reason, before_ns, record.recv_ns, record.seq)
 
     def last_update(self, feed: Feed, symbol: str) -> BestQuote | PartialBook | None:
         """Return the last message of a channel that follows the book, None before the first."""

@@ -30,16 +30,19 @@ class Talk:
 
     async def __call__(self, socket: Socket) -> None:
         said = self.sent.setdefault(socket.number, [])
+        subscribed = trio.Event()
 
         async def listen() -> None:
             while True:
                 request = await socket.request()
                 said.append((request["method"], request["params"]))
+                subscribed.set()
                 await socket.websocket.send_message(f'{{"result":null,"id":{request["id"]}}}')
 
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(listen)
+                await subscribed.wait()
                 await socket.trades(1000 * socket.number)
         except* ConnectionClosed:
             # As the client wants it.

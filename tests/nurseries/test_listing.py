@@ -59,7 +59,7 @@ class Bench:
         self.client = Client(*answers)
         self.watchlist = Watchlist(symbols)
         self.metrics = Metrics()
-        for feed in FEEDS:
+        for feed in (*FEEDS, "bbo"):
             for symbol in symbols:
                 self.metrics.feed(feed, symbol)
         self.listing: Any = Listing(
@@ -135,7 +135,7 @@ async def test_a_halt_is_said_once_and_noted_for_both_feeds_until_it_trades_agai
     bench = Bench(halt, halt, BOTH)
     await bench.run(1, known=halt)
     assert bench.halted() == {"AUSDT"}
-    assert all(bench.metrics.feeds[feed, "AUSDT"].halted for feed in FEEDS)
+    assert all(bench.metrics.feeds[feed, "AUSDT"].halted for feed in (*FEEDS, "bbo"))
     await bench.run(2 * INTERVAL_S + 1)
     assert bench.watchlist.removed == []
     assert [line["log_level"] for line in lines] == ["warning"]

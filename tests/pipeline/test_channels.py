@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harvest.market import CHANNELS
-from harvest.pipeline.records import ChannelBody, Closed, Opened
+from harvest.pipeline.records import ChannelBody, Closed, Opened, Symbols
 from harvest.settings import ChannelSettings
 from tests.pipeline.ingested import ingest, stored, write_recording
 from tests.pipeline.wire import DAY, MIDNIGHT_MS, T0_MS, Harness, diff, payload, trade
@@ -254,3 +254,16 @@ def test_ingest_takes_the_channels_of_a_recording_if_they_are_asked_for(tmp_path
     # What was recorded before is not touched by it.
     for kind in ("prices", "depth", "cvd"):
         assert stored(tmp_path / "asked", kind, "BTCUSDT") == stored(tmp_path / "plain", kind, "BTCUSDT")
+
+
+def test_questions_that_nobody_asked_while_a_symbol_was_removed_are_downtime():
+    harness = Channel("open_interest")
+    harness.answer("5", T0_MS)
+    last_ns = harness.recv_ns
+    for added, removed in (({}, ("BTCUSDT",)), ({"BTCUSDT": None}, ())):
+        harness._tick()
+        harness.pipeline.feed(Symbols(harness.seq, harness.recv_ns, harness.seq, added, removed))
+    harness.answer("6", T0_MS + 1000, failed=1)
+    assert harness.breaks() == [("open_interest", "downtime", last_ns, harness.recv_ns)]
+    harness.answer("7", T0_MS + 2000)
+    assert len(harness.breaks()) == 1
