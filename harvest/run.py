@@ -60,6 +60,8 @@ log = logging.get_logger("RUN")
 EXIT_OK = 0
 #: The end came before everything was in files; the summary names what is not.
 EXIT_UNWRITTEN = 1
+#: At the end of a run, how long the trades that are missing still may take to be fetched.
+LAST_GAPS_S = 5.0
 #: As a shell reports a process that a signal ended.
 EXIT_INTERRUPTED = 130
 #: After so long a thread that writes must let the loop run, where five times as much is usual: that is what the loop stands
@@ -88,6 +90,9 @@ def run_until_done(
         log_format=settings.log.format, level=settings.log.level, stream=None if shown is None else _Late()
     )
     sys.setswitchinterval(SWITCH_S)
+    if reload is not None and hasattr(signal, "SIGHUP"):
+        # Until it is listened to, it must not end what has just begun.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with one_writer(settings.capture.output_dir, "run", warn=log.warning) as lock:
             return trio.run(_run, settings, simulator, shown, lock, reload)
@@ -178,6 +183,7 @@ class Run:
         if reload is not None:
             self._reload = Reload(reload, settings, parts.watchlist, parts.listing)
         self._capture_scope = trio.CancelScope()
+        self._feeds_scope = trio.CancelScope()
         self._drain_scope = trio.CancelScope(shield=True)
         self._writer_done = trio.Event()
         self._stopping = False
@@ -220,9 +226,9 @@ class Run:
         return EXIT_UNWRITTEN if summary.unwritten else EXIT_OK
 
     def stop(self) -> None:
-        """End the capture; the drain follows."""
+        """End the connections; the last gaps, and the drain, follow."""
         self._stopping = True
-        self._capture_scope.cancel()
+        self._feeds_scope.cancel()
 
     async def _watch_signals(self, task_status: trio.TaskStatus[None]) -> None:
         heard = [signal.SIGINT, signal.SIGTERM]
@@ -245,6 +251,7 @@ class Run:
                 else:
                     log.warning(f"{name} again: ending at once")
                     self._aborted = True
+                    self._capture_scope.cancel()
                     self._drain_scope.cancel()
 
     async def _write(self) -> None:
@@ -254,8 +261,7 @@ class Run:
     async def _capture(self, console: Console | None, *, has_replay: bool) -> None:
         settings, parts = self._settings, self._parts
         async with trio.open_nursery() as nursery:
-            for feed in parts.watchlist.feeds:
-                nursery.start_soon(feed.run)
+            nursery.start_soon(self._run_feeds)
             nursery.start_soon(parts.backfill.run)
             nursery.start_soon(parts.missing_trades.run)
             nursery.start_soon(parts.auditor.run)
@@ -282,6 +288,17 @@ class Run:
                 await trio.sleep(settings.capture.run_hours * 3600)
                 log.info(f"{settings.capture.run_hours:g} hours are over: ending")
                 self.stop()
+
+    async def _run_feeds(self) -> None:
+        """Run the connections until they are to end; then what they have left out has a last chance to be fetched."""
+        parts = self._parts
+        with self._feeds_scope:
+            async with trio.open_nursery() as nursery:
+                for feed in parts.watchlist.feeds:
+                    nursery.start_soon(feed.run)
+        with trio.move_on_after(LAST_GAPS_S):
+            await parts.missing_trades.settle()
+        self._capture_scope.cancel()
 
     async def _stop_after_replay(self) -> None:
         await replay_received(self._client, self._parts.metrics)

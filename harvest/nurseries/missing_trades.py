@@ -60,6 +60,14 @@ class MissingTrades:
         self._still_missing = still_missing
         self._rest = rest
         self._send, self._receive = trio.open_memory_channel[tuple[str, int, int]](MAX_WAITING)
+        self._open = 0
+        self._settled = trio.Event()
+
+    async def settle(self) -> None:
+        """Return when every gap that was wanted is closed, or known to be beyond closing."""
+        while self._open:
+            self._settled = trio.Event()
+            await self._settled.wait()
 
     @property
     def waiting(self) -> int:
@@ -70,6 +78,7 @@ class MissingTrades:
         """Queue a gap, both ends inclusive; never waits. A full queue leaves it the break that it is."""
         try:
             self._send.send_nowait((symbol, from_id, to_id))
+            self._open += 1
         except trio.WouldBlock:
             log.error(f"{symbol}: {MAX_WAITING} gaps wait already; trades {from_id} to {to_id} stay missing")
 
@@ -84,6 +93,9 @@ class MissingTrades:
             await trio.sleep(SETTLE_S)
             if self._still_missing(symbol, from_id, to_id):
                 await self._close(symbol, from_id, to_id)
+            self._open -= 1
+            if not self._open:
+                self._settled.set()
 
     async def _close(self, symbol: str, from_id: int, to_id: int) -> None:
         cursor, stored, reason = from_id, 0, "not_served"

@@ -1,7 +1,6 @@
 """The one state machine: records in, in the order of their ``seq``; rows into the tables, events out.
 
-Synchronous, and without files or clocks: rows are a function of the records. ``run``, ``ingest``, and whoever replays
-later, are callers of this one class, and so give the same rows.
+Synchronous, and without files or clocks: rows are a function of the records, for ``run``, ``ingest``, and whoever replays.
 """
 
 from __future__ import annotations
@@ -47,17 +46,16 @@ if TYPE_CHECKING:
 
 #: Empty tables of dates this many days back are let go; a row that comes for them opens a new one.
 DAYS_KEPT = 3
-#: Running sums are small, and kept longer: what is stored of them is known as of the start of the run.
+#: Running sums are small, and kept longer: what is stored of them is known as of the run's start.
 SUMS_KEPT = 31
 
 
 class Pipeline:
     """Decodes, sequences, maintains books, and packs rows into ``tables``.
 
-    ``symbols`` are those that are recorded; None records whatever comes (a recording). ``resume_cvd(symbol, day)`` gives
-    the running sum, in 1e-8, that is stored for a date already; None makes no rows of ``cvd``. ``channels`` are those that
-    are recorded besides. Where several connections bring the same stream, a gap is one when none of them has filled it within
-    ``patience_s``.
+    ``symbols`` are those that are recorded, None all that come (a recording); ``channels`` what is recorded besides.
+    ``resume_cvd(symbol, day)`` gives the running sum, in 1e-8, that is stored for a date; None makes no ``cvd``. A gap is one
+    when none of several connections has filled it within ``patience_s``.
     """
 
     def __init__(
@@ -289,7 +287,7 @@ class Pipeline:
         if isinstance(message, Acknowledgement | Refusal | ShutdownNotice):
             self._events.append(message)
         else:
-            # OtherEvent, or whatever a venue's decoder gives in its place for speed.
+            # An OtherEvent, or what a decoder gives in its place for speed.
             counter = self.metrics.other_events if message.known else self.metrics.unknown_events
             counter[message.name] += 1
 

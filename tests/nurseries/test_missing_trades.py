@@ -151,3 +151,18 @@ async def test_a_full_queue_leaves_the_gap_a_break_and_says_so():
     assert missing.waiting == MAX_WAITING
     assert [line["log_level"] for line in lines] == ["error"]
     assert f"trades {MAX_WAITING} to {MAX_WAITING} stay missing" in lines[0]["event"]
+
+
+async def test_the_end_waits_for_the_gaps_that_are_open_and_for_nothing_else(autojump_clock):
+    client, store = Client(0, 10**6), Store((5, 9), (50, 2500))
+    missing = make(client, store)
+    await missing.settle()
+    missing.want("BTCUSDT", 5, 9)
+    missing.want("ETHUSDT", 50, 2500)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(missing.run)
+        await missing.settle()
+        assert not store.missing
+        assert trio.current_time() < SETTLE_S + 2
+        await missing.settle()
+        nursery.cancel_scope.cancel()
