@@ -122,7 +122,8 @@ def recover_all(
     """Recover the dead runs of a data directory, one after the other, and give what came of each; its segments go then.
 
     ``living`` is the run that goes on meanwhile, from ``living_seq`` on. What is damaged in the journal is kept in ``_quarantine``. Where one cannot be
-    recovered, those after it wait too: their sums go on from its. ``keeps_raw`` keeps the segments as raw capture.
+    recovered, those after it wait too: their sums go on from its. ``keeps_raw`` keeps the segments as raw capture;
+    where not all could be made good, they are kept so anyway.
     """
     runs = dead_runs(root, living=() if living is None else (living,))
     bounds = [*(run.segments[0].first_seq for run in runs), living_seq]
@@ -131,7 +132,7 @@ def recover_all(
         result = Recovered(run=run.run, venue=run.venue, bytes=size, seconds=0.0)
         try:
             _recover(root, run, next_run_seq, result)
-            if keeps_raw:
+            if keeps_raw or result.problems:
                 keep_raw(root, run.segments)
             remove_segments(run.segments)
         except (OSError, HarvestError) as error:

@@ -15,7 +15,7 @@ from harvest.pipeline.records import Checkpoint, Frames, Opened, Record, Resumed
 from harvest.pipeline.verify import verify
 from harvest.settings import Settings
 from harvest.storage.files import DataDirectory
-from harvest.storage.journal import Journal, list_segments
+from harvest.storage.journal import Journal, list_raw, list_segments
 from harvest.storage.parquet import Provenance, encode
 from tests.pipeline.ingested import settings_for, write_recording
 from tests.pipeline.test_recover import FACTS, RUN, record_into, stored_tables
@@ -139,6 +139,15 @@ def test_damaged_bytes_are_kept_and_what_they_held_is_a_break(tmp_path: Path) ->
     assert result.damaged_bytes == kept.stat().st_size
     assert stored(tmp_path, "prices", "trade_id") == [10, 12]
     assert stored(tmp_path, "breaks", "reason") == ["overload"]
+    assert len(list_raw(tmp_path)) == 1
+
+
+def test_what_has_no_checkpoint_is_named_and_kept(tmp_path: Path) -> None:
+    journal(tmp_path, trades_of(1, [10, 11])[1:])
+    (result,) = recover_all(tmp_path)
+    assert result.problems == ["BTCUSDT: it has no checkpoint, and was not recovered"]
+    assert list_segments(tmp_path) == []
+    assert len(list_raw(tmp_path)) == 1
 
 
 def test_nobody_writes_behind_runs_that_wait_and_verify_says_so(tmp_path: Path) -> None:
