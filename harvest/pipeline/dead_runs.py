@@ -14,6 +14,7 @@ from harvest.pipeline.journal_records import decode_record
 from harvest.pipeline.recover import RecoveryReport, RunFacts, recover
 from harvest.storage.catalog import scan
 from harvest.storage.files import DataDirectory
+from harvest.storage.filesystem import Filesystem
 from harvest.storage.journal import (
     FIRST_KIND,
     JournalError,
@@ -117,7 +118,12 @@ def refuse_dead_runs(root: Path) -> None:
 
 
 def recover_all(
-    root: Path, *, living: str | None = None, living_seq: int | None = None, keeps_raw: bool = False
+    root: Path,
+    *,
+    living: str | None = None,
+    living_seq: int | None = None,
+    keeps_raw: bool = False,
+    filesystem: Filesystem | None = None,
 ) -> Iterator[Recovered]:
     """Recover the dead runs of a data directory, one after the other, and give what came of each; its segments go then.
 
@@ -125,16 +131,19 @@ def recover_all(
     recovered, those after it wait too: their sums go on from its. ``keeps_raw`` keeps the segments as raw capture;
     where not all could be made good, they are kept so anyway.
     """
+    filesystem = filesystem or Filesystem()
     runs = dead_runs(root, living=() if living is None else (living,))
     bounds = [*(run.segments[0].first_seq for run in runs), living_seq]
     for run, next_run_seq in zip(runs, bounds[1:], strict=True):
         began, size = time.monotonic(), run.size_bytes
         result = Recovered(run=run.run, venue=run.venue, bytes=size, seconds=0.0)
         try:
-            _recover(root, run, next_run_seq, result)
+            _recover(root, run, next_run_seq, result, filesystem)
             if keeps_raw or result.problems:
                 keep_raw(root, run.segments)
-            remove_segments(run.segments)
+            # A process that was killed may have named files, and not have lived to force their names to the medium.
+            filesystem.sync(root)
+            remove_segments(run.segments, filesystem=filesystem)
         except (OSError, HarvestError) as error:
             result.error, result.is_disk = str(error), isinstance(error, OSError)
         result.seconds = time.monotonic() - began
@@ -143,7 +152,9 @@ def recover_all(
             return
 
 
-def _recover(root: Path, run: DeadRun, next_run_seq: int | None, result: Recovered) -> None:
+def _recover(
+    root: Path, run: DeadRun, next_run_seq: int | None, result: Recovered, filesystem: Filesystem
+) -> None:
     facts = _facts(run)
     contents = read_run(root, run.venue, run.run)
     report = RecoveryReport(run.run)
@@ -162,7 +173,7 @@ def _recover(root: Path, run: DeadRun, next_run_seq: int | None, result: Recover
             venue=venue,
             facts=settings,
             catalog=scan(root, run.venue),
-            directory=DataDirectory(root),
+            directory=DataDirectory(root, filesystem=filesystem),
             provenance=Provenance(run.venue, run.run, trade_ids=settings.id_space),
             next_run_seq=next_run_seq,
         )
@@ -171,7 +182,7 @@ def _recover(root: Path, run: DeadRun, next_run_seq: int | None, result: Recover
             result.records += 1
         if result.records:
             raise JournalError(f"no segment of run {run.run} says with which settings it was made")
-    keep_damage(root, contents)
+    keep_damage(root, contents, filesystem=filesystem)
     result.records, result.rows, result.rows_held = report.records, report.rows, report.rows_held
     result.files, result.symbols = report.files, len(report.symbols)
     result.torn_bytes = contents.torn_bytes

@@ -33,6 +33,10 @@ class Filesystem:
         """Create a file that must not exist, and return its descriptor, open for writing."""
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY | _CLOSE_ON_EXEC, 0o666)
 
+    def open(self, path: Path, flags: int) -> int:
+        """Open a file to read it and to append to it, and return its descriptor; ``flags`` may say that it is made."""
+        return os.open(path, flags | os.O_RDWR | os.O_APPEND | _BINARY | _CLOSE_ON_EXEC, 0o666)
+
     def write(self, descriptor: int, data: memoryview) -> int:
         """Write some of ``data``, and return how many bytes."""
         return os.write(descriptor, data)
@@ -129,6 +133,21 @@ class Filesystem:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+    def sync(self, path: Path) -> None:
+        """Force to the medium what anybody has written to the file system that ``path`` is on, names too."""
+        if sys.platform == "linux":
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | _CLOSE_ON_EXEC)
+            try:
+                # Not sync(), which would wait for a network mount that has nothing to do with us.
+                libc = ctypes.CDLL(None, use_errno=True)
+                if libc.syncfs(descriptor):
+                    code = ctypes.get_errno()
+                    raise OSError(code, os.strerror(code), str(path))
+            finally:
+                os.close(descriptor)
+        elif sys.platform != "win32":  # Nothing there does it; NTFS keeps its own journal of names.
+            os.sync()
 
     def free_bytes(self, path: Path) -> int:
         """Return the bytes that may still be written under ``path``."""

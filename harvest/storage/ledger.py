@@ -202,9 +202,8 @@ def _append_lines(path: Path, lines: bytes, filesystem: Filesystem) -> None:
 @contextlib.contextmanager
 def _locked(path: Path, flags: int, filesystem: Filesystem) -> Iterator[int]:
     """Open a page for as long as nobody else changes it; the page may be a new one when the waiting is over."""
-    flags |= os.O_RDWR | os.O_APPEND | getattr(os, "O_BINARY", 0)
     while True:
-        descriptor = os.open(path, flags, 0o666)
+        descriptor = filesystem.open(path, flags)
         try:
             with contextlib.suppress(OSError):  # Where there are no locks, one process writes at a time.
                 wait_for_lock(descriptor)

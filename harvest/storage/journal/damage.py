@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
+from harvest.storage.directories import make_directories
 from harvest.storage.filesystem import Filesystem
 
 if TYPE_CHECKING:
@@ -24,8 +26,18 @@ def keep_damage(root: Path, contents: RunContents, *, filesystem: Filesystem | N
         path = directory / f"{damage.path.stem}-{damage.start}-{damage.end}.bytes"
         if filesystem.exists(path):
             continue
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directories(directory, filesystem)
         temporary = path.with_name(f".{path.name}.tmp")
-        temporary.write_bytes(filesystem.read(damage.path)[damage.start : damage.end])
+        with contextlib.suppress(FileNotFoundError):  # Of a recovery that died.
+            filesystem.unlink(temporary)
+        descriptor = filesystem.create(temporary)
+        try:
+            left = memoryview(filesystem.read(damage.path))[damage.start : damage.end]
+            while len(left):
+                left = left[filesystem.write(descriptor, left) :]
+            # The segment goes soon after: what is kept of it must be on the medium by then.
+            filesystem.fsync(descriptor)
+        finally:
+            filesystem.close(descriptor)
         filesystem.rename(temporary, path)
         filesystem.fsync_directory(directory)

@@ -1,0 +1,54 @@
+"""``python -m bench.faults``: what is promised of kills, power cuts and bursts, tried.
+
+    python -m bench.faults --schedules 10000             crashes at random calls, on a disk that models lost writes
+    python -m bench.faults --kills 100 --report kills.jsonl   random SIGKILLs of the program under load; goes on where it stopped
+    python -m bench.faults --burst --seconds 600         ten times the rate of the recordings, and 25,000 messages a second
+
+Exit 0: every promise was kept. Exit 1: not so; what was broken is printed with what reproduces it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+from bench.faults.schedules import report, run_schedules
+
+
+def main() -> int:
+    """Try what is asked for, and print what came of it."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.faults", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--schedules", type=int, nargs="?", const=10_000, metavar="N")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", type=int, metavar="N", help="that schedule of the workload --seed alone")
+    parser.add_argument("--jobs", type=int, help="processes (as many as cores)")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the directories of violations there")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write what was found")
+    arguments = parser.parse_args()
+    found: dict[str, object] = {}
+    is_good = True
+    if arguments.schedules or arguments.only is not None:
+        began = time.monotonic()
+        tally = run_schedules(
+            arguments.schedules or 1,
+            seed=arguments.seed,
+            only=arguments.only,
+            jobs=arguments.jobs,
+            keep=arguments.keep,
+        )
+        for violation in tally.violations:
+            print(violation)
+        found["schedules"] = report(tally, began)
+        is_good = is_good and not tally.violations
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    return 0 if is_good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,180 @@
+"""What a crash interrupts: a short run that journals, publishes, enters into the ledger, takes checkpoints and lets go.
+
+It does on a ``CrashDisk`` what ``harvest run`` does, with the parts that ``harvest run`` is made of, and notes what was said to
+be durable, and after which call.
+"""
+
+from __future__ import annotations
+
+import io
+import random
+from collections import Counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import attrs
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bench.faults.crash_disk import CrashDisk
+from harvest.pipeline.checkpoint_rounds import CheckpointRounds
+from harvest.pipeline.journal_records import encode_record
+from harvest.pipeline.records import Checkpoint
+from harvest.pipeline.recover import RunFacts
+from harvest.settings import JournalSettings
+from harvest.storage import ledger
+from harvest.storage.files import DataDirectory
+from harvest.storage.journal import Journal
+from harvest.storage.parquet import Provenance, encode
+from tests.pipeline.troubled import LEVELS, MAX_PENDING, PATIENCE_S, SYMBOLS, Troubled, machine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from harvest.pipeline.records import Record
+    from harvest.storage.tables import Sealed
+
+VENUE, RUN = "binance-usdm", "20240718T235900Z0001"
+FACTS = RunFacts(LEVELS, MAX_PENDING, PATIENCE_S, "raw")
+PROVENANCE = Provenance(VENUE, RUN, trade_ids="raw")
+#: Records in which each symbol's state is journalled once.
+ROUND = 12
+FLUSH_S = 30.0
+#: Segments of a few dozen records, so that some are let go.
+SEGMENT_BYTES = 12 * 1024
+
+#: Rows by kind and symbol, all of their columns; the first is ``seq``.
+Rows = dict[tuple[str, str], Counter[tuple[Any, ...]]]
+
+
+class Journalled(NamedTuple):
+    """After so many calls all records up to ``seq`` were said to be durable."""
+
+    calls: int
+    seq: int
+
+
+class Published(NamedTuple):
+    """After so many calls a file was said to be durable, with the rows of a directory between two records."""
+
+    calls: int
+    kind: str
+    symbol: str
+    first_seq: int
+    last_seq: int
+
+
+@attrs.frozen(eq=False)
+class Workload:
+    """One run: its records, its calls, what it was promised, and the rows that it would have made."""
+
+    seed: int
+    disk: CrashDisk
+    records: list[Record]
+    journalled: list[Journalled]
+    published: list[Published]
+    released: int
+    rows: Rows
+
+
+def work(seed: int, root: Path) -> Workload:
+    """Run, in ``root``, which is made. With an odd seed the journal's threads keep a time of their own."""
+    dice = random.Random(seed)
+    is_own_time = bool(seed % 2)
+    disk = CrashDisk(root)
+    root.mkdir()
+    pipeline = machine(with_cvd=True, max_rows=dice.choice((15, 10**6)))
+    rounds = CheckpointRounds(SYMBOLS, ROUND)
+    settings = JournalSettings(
+        write_ms=0.2 if is_own_time else 60_000,
+        sync_ms=1 if is_own_time else 60_000,
+        segment_bytes=SEGMENT_BYTES,
+        reserve_bytes=4096 if is_own_time else 0,
+    )
+    told = {"venue": VENUE, "symbols": SYMBOLS} | msgspec.to_builtins(FACTS)
+    journal = Journal(root, venue=VENUE, run=RUN, facts=told, settings=settings, filesystem=disk)
+    directory = DataDirectory(root, filesystem=disk)
+    done = Workload(seed, disk, [], [], [], 0, {})
+    released = 0
+
+    def take(record: Record) -> None:
+        done.records.append(record)
+        if not journal.append(*encode_record(record)):
+            raise RuntimeError("the journal has let go of a record, which it must not")
+        pipeline.feed(record)
+
+    journal.start()
+    for made in Troubled(dice, dice.randint(50, 90), checkpoint_share=0).records[len(SYMBOLS) :]:
+        while (due := rounds.due(float(len(done.records)))) is not None:
+            seq = len(done.records) + 1
+            take(Checkpoint(seq, made.recv_ns, seq, *due, pipeline.checkpoint(due.symbol)))
+            rounds.taken(due, seq)
+        take(msgspec.structs.replace(made, seq=len(done.records) + 1))
+        if dice.random() < 0.1 and journal.flush(FLUSH_S):
+            done.journalled.append(Journalled(len(disk.calls), len(done.records)))
+        if dice.random() < 0.04:
+            pipeline.tables.seal_all()
+        publish(pipeline.tables.take_sealed(), directory, done)
+        if dice.random() < 0.1:
+            first = pipeline.tables.first_seq
+            committed_seq = len(done.records) if first is None else first - 1
+            if needed_from := rounds.needed_from(committed_seq):
+                released += len(journal.release(needed_from))
+    journal.close(FLUSH_S)
+    journal.check()
+    return attrs.evolve(done, released=released, rows=rows_without_end(done.records, len(done.records)))
+
+
+def publish(every: Iterable[Sealed], directory: DataDirectory, done: Workload) -> None:
+    """Publish as the writer does, and enter it into the ledger."""
+    for sealed in every:
+        path = directory.path_of(sealed, venue=VENUE, run=RUN)
+        encoded = encode(sealed, PROVENANCE)
+        directory.publish(path, encoded.data)
+        directory.read_back(path, encoded.data)
+        calls = len(done.disk.calls)
+        done.published.append(
+            Published(calls, sealed.kind.name, sealed.symbol, sealed.first_seq, sealed.last_seq)
+        )
+        ledger.append(
+            directory.root, [ledger.entry_of_file(encoded.data)], filesystem=directory.filesystem
+        )
+
+
+def rows_without_end(records: list[Record], count: int) -> Rows:
+    """Return the rows of the first ``count`` records, of a run that goes on behind them."""
+    return _rows(records[:count], None)
+
+
+def rows_with_end(records: list[Record], count: int) -> Rows:
+    """Return the same with what the end of a run adds: what it still waited for."""
+    return _rows(records[:count], count + 1)
+
+
+def _rows(records: list[Record], end_seq: int | None) -> Rows:
+    pipeline = machine(with_cvd=True)
+    for record in records:
+        pipeline.feed(record)
+    if end_seq is not None and records:
+        pipeline.end(end_seq, records[-1].recv_ns)
+    pipeline.tables.seal_all()
+    found: Rows = {}
+    for sealed in pipeline.tables.take_sealed():
+        table = pq.ParquetFile(io.BytesIO(encode(sealed, PROVENANCE).data)).read()
+        found.setdefault((sealed.kind.name, sealed.symbol), Counter()).update(table_rows(table))
+    return found
+
+
+def table_rows(table: pa.Table) -> list[tuple[Any, ...]]:
+    """Return the rows of a table as tuples, ``seq`` first; times are integers."""
+    names = ["seq", *sorted(name for name in table.column_names if name != "seq")]
+    return list(zip(*(_values(table[name]) for name in names), strict=True))
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    if pa.types.is_timestamp(column.type):
+        column = column.cast(pa.int64())
+    values = column.to_pylist()
+    # NaN is nothing that equals itself, and lists cannot be counted.
+    return [repr(value) if isinstance(value, (list, float)) else value for value in values]
