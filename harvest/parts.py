@@ -151,6 +151,7 @@ class Parts:
             settings=settings.writer,
             on_published=Bookkeeper(capture.output_dir).enter,
             room_bytes=JOURNAL_ROOM * settings.journal.reserve_bytes if settings.journal.enabled else 0,
+            wait_durable=(lambda _seq: None) if self.journaling is None else self.journaling.wait_durable,
         )
         self.rotation = Rotation(
             tables=self.pipeline.tables,

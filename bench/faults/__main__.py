@@ -21,7 +21,9 @@ from bench.faults.schedules import report, run_schedules
 def main() -> int:
     """Try what is asked for, and print what came of it."""
     parser = argparse.ArgumentParser(
-        prog="python -m bench.faults", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m bench.faults",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--schedules", type=int, nargs="?", const=10_000, metavar="N")
     parser.add_argument("--seed", type=int, default=1)

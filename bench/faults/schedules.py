@@ -21,7 +21,7 @@ import attrs
 import pyarrow.parquet as pq
 
 from bench.faults.crash_disk import CrashDisk, PowerCut
-from bench.faults.workload import RUN, VENUE, Workload, rows_with_end, table_rows, work
+from bench.faults.workload import RUN, VENUE, Workload, table_rows, work
 from harvest.pipeline.dead_runs import recover_all
 from harvest.pipeline.verify import verify
 from harvest.storage import ledger
@@ -32,7 +32,6 @@ from harvest.storage.journal import JournalError, read_run
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bench.faults.crash_disk import Medium
     from bench.faults.workload import Rows
     from harvest.pipeline.dead_runs import Recovered
 
@@ -58,7 +57,9 @@ class Violation:
     def __str__(self) -> str:
         """Say it to people."""
         kept = f" (kept in {self.kept})" if self.kept else ""
-        return f"--seed {self.seed} --only {self.number}, {self.sort} after call {self.calls}: {self.what}{kept}"
+        return (
+            f"--seed {self.seed} --only {self.number}, {self.sort} after call {self.calls}: {self.what}{kept}"
+        )
 
 
 @attrs.define
@@ -71,6 +72,8 @@ class Tally:
     #: Crashes that struck the recovery before it had ended.
     in_recovery: int = 0
     verified: int = 0
+    #: Those after which all that was journalled was there, so that all rows are known in advance.
+    whole: int = 0
     rows_recovered: int = 0
     rows_held: int = 0
     released: int = 0
@@ -90,9 +93,7 @@ def run_schedules(count: int, *, seed: int, only: int | None, jobs: int | None, 
     """Try ``count`` schedules, on all cores; with ``only``, that one of the workload ``seed``."""
     if only is not None:
         return _share((seed, range(only, only + 1)), keep=keep)
-    shares = [
-        (seed + start // SHARE, range(min(SHARE, count - start))) for start in range(0, count, SHARE)
-    ]
+    shares = [(seed + start // SHARE, range(min(SHARE, count - start))) for start in range(0, count, SHARE)]
     total = Tally()
     # Not forked: the workloads have threads.
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
@@ -160,26 +161,31 @@ class Schedule:
         self.calls = self.dice.randint(0, len(workload.disk.calls))
         self.sort = self.dice.choice(("power cut", "power cut, twice", "kill, power cut"))
         self.found: list[str] = []
+        self._reached = 0
+        self._is_whole = True
+        self._results: list[Recovered] = []
 
     def run(self, tally: Tally) -> None:
         """Crash, recover, and check."""
         tally.sorts[self.sort] += 1
         self.place.mkdir()
         root = self._crash(tally)
-        reached = last_record(root)
         try:
-            results = list(recover_all(root, filesystem=CrashDisk(root)))
+            self._results += recover_all(root, filesystem=CrashDisk(root))
         except Exception as error:
             self.found.append(f"the recovery has ended with {type(error).__name__}: {error}")
             return
-        for result in results:
+        for result in self._results:
             tally.rows_recovered += sum(result.rows.values())
             tally.rows_held += sum(result.rows_held.values())
         self.found += [
-            f"the recovery has failed: {result.error}" for result in results if result.error is not None
+            f"the recovery has failed: {result.error}" for result in self._results if result.error is not None
         ]
         stored = self._stored(root)
-        self.found += check_rows(self.workload, self.calls, stored, results, reached)
+        # What follows from records that are not all there is not what it was.
+        is_whole = self._is_whole and not any(result.problems for result in self._results)
+        tally.whole += is_whole
+        self.found += check_rows(self.workload, self.calls, stored, self._reached, is_whole=is_whole)
         self.found += check_ledger(root)
         before = _listing(root)
         again = list(recover_all(root, filesystem=CrashDisk(root)))
@@ -199,16 +205,20 @@ class Schedule:
             medium.show(first)
         else:
             medium = medium.leave(first, self.dice)
-            if self.sort == "power cut":
-                return first
+        # Whatever else happens, recovery is to make rows of all of these.
+        self._reached = last_record(first)
+        if self.sort == "power cut":
+            return first
         disk = CrashDisk(first, medium=medium, cut_at=self.dice.randrange(RECOVERY_CALLS))
         try:
             # A start removes what was half-written, before all.
             DataDirectory(first, filesystem=disk).remove_stale_temporaries()
-            for _ in recover_all(first, filesystem=disk):
-                pass
+            self._results += recover_all(first, filesystem=disk)
         except PowerCut:
             tally.in_recovery += 1
+            if self.sort == "kill, power cut" and not any(call.what == "sync" for call in disk.calls):
+                # What the process had written was lost with the power, before anybody could force it to the medium.
+                self._is_whole = False
         disk.medium().leave(second, self.dice)
         return second
 
@@ -222,7 +232,7 @@ class Schedule:
                 self.found.append(f"files of {kind} {symbol} overlap")
             for file in files:
                 try:
-                    table = pq.ParquetFile(file.path).read()
+                    table = pq.ParquetFile(file.path).read(use_threads=False)
                 except Exception as error:
                     self.found.append(f"{file.path.relative_to(root)} cannot be read: {error}")
                 else:
@@ -250,18 +260,14 @@ def last_record(root: Path) -> int:
     return last
 
 
-def check_rows(
-    workload: Workload, calls: int, stored: Rows, results: list[Recovered], reached: int
-) -> list[str]:
+def check_rows(workload: Workload, calls: int, stored: Rows, reached: int, *, is_whole: bool) -> list[str]:
     """Hold what is stored against what was promised before the call, and against the run that was not interrupted."""
     found = []
     durable_seq = max((one.seq for one in workload.journalled if one.calls <= calls), default=0)
-    # What follows from records that are not all there is not what it was.
-    is_whole = not any(result.problems for result in results)
     if is_whole:
         durable_seq = max(durable_seq, reached)
     files = [one for one in workload.published if one.calls <= calls]
-    ends: Rows = rows_with_end(workload.records, reached) if reached else {}
+    ends: Rows = workload.rows_with_end(reached) if reached else {}
     for series, every in workload.rows.items():
         here = stored.get(series, Counter())
         promised = [(one.first_seq, one.last_seq) for one in files if (one.kind, one.symbol) == series]
@@ -270,9 +276,13 @@ def check_rows(
             {row: count for row, count in every.items() if any(a <= row[0] <= b for a, b in promised)}
         )
         if lost := must - here:
-            found.append(f"{series}: {lost.total()} rows that were durable are lost, first {min(lost, key=_seq)[:4]}")
+            found.append(
+                f"{series}: {lost.total()} rows that were durable are lost, first {min(lost, key=_seq)[:4]}"
+            )
     for series, here in stored.items():
-        if twice := [row for row, count in (here - (workload.rows.get(series, Counter()))).items() if count > 1]:
+        if twice := [
+            row for row, count in (here - (workload.rows.get(series, Counter()))).items() if count > 1
+        ]:
             found.append(f"{series}: {len(twice)} rows are stored twice, first {twice[0][:4]}")
         known = workload.rows.get(series, Counter()) | ends.get(series, Counter())
         # Sums go on over what was lost in between.
@@ -303,7 +313,8 @@ def report(tally: Tally, began: float) -> dict[str, Any]:
     seconds = time.monotonic() - began
     sorts = ", ".join(f"{count:,} {sort}" for sort, count in sorted(tally.sorts.items()))
     print(
-        f"{tally.schedules:,} schedules ({sorts}) over {tally.calls:,} calls, {tally.in_recovery:,} crashes within a recovery; "
+        f"{tally.schedules:,} schedules ({sorts}) over {tally.calls:,} calls, {tally.in_recovery:,} crashes within a recovery, "
+        f"{tally.whole:,} with all of the journal; "
         f"{tally.rows_recovered:,} rows recovered, {tally.rows_held:,} held already, {tally.verified:,} verified: "
         f"{len(tally.violations)} violations, in {seconds:.0f}s"
     )

@@ -39,10 +39,10 @@ VENUE, RUN = "binance-usdm", "20240718T235900Z0001"
 FACTS = RunFacts(LEVELS, MAX_PENDING, PATIENCE_S, "raw")
 PROVENANCE = Provenance(VENUE, RUN, trade_ids="raw")
 #: Records in which each symbol's state is journalled once.
-ROUND = 12
+ROUND = 10
 FLUSH_S = 30.0
 #: Segments of a few dozen records, so that some are let go.
-SEGMENT_BYTES = 12 * 1024
+SEGMENT_BYTES = 6 * 1024
 
 #: Rows by kind and symbol, all of their columns; the first is ``seq``.
 Rows = dict[tuple[str, str], Counter[tuple[Any, ...]]]
@@ -76,6 +76,13 @@ class Workload:
     published: list[Published]
     released: int
     rows: Rows
+    _ends: dict[int, Rows] = attrs.field(factory=dict, init=False)
+
+    def rows_with_end(self, count: int) -> Rows:
+        """Return the rows of the first ``count`` records, and what the end of a run adds: what it still waited for."""
+        if count not in self._ends:
+            self._ends[count] = _rows(self.records[:count], count + 1)
+        return self._ends[count]
 
 
 def work(seed: int, root: Path) -> Workload:
@@ -84,7 +91,7 @@ def work(seed: int, root: Path) -> Workload:
     is_own_time = bool(seed % 2)
     disk = CrashDisk(root)
     root.mkdir()
-    pipeline = machine(with_cvd=True, max_rows=dice.choice((15, 10**6)))
+    pipeline = machine(with_cvd=True, max_rows=dice.choice((25, 10**6)))
     rounds = CheckpointRounds(SYMBOLS, ROUND)
     settings = JournalSettings(
         write_ms=0.2 if is_own_time else 60_000,
@@ -105,7 +112,7 @@ def work(seed: int, root: Path) -> Workload:
         pipeline.feed(record)
 
     journal.start()
-    for made in Troubled(dice, dice.randint(50, 90), checkpoint_share=0).records[len(SYMBOLS) :]:
+    for made in Troubled(dice, dice.randint(30, 50), checkpoint_share=0).records[len(SYMBOLS) :]:
         while (due := rounds.due(float(len(done.records)))) is not None:
             seq = len(done.records) + 1
             take(Checkpoint(seq, made.recv_ns, seq, *due, pipeline.checkpoint(due.symbol)))
@@ -115,7 +122,7 @@ def work(seed: int, root: Path) -> Workload:
             done.journalled.append(Journalled(len(disk.calls), len(done.records)))
         if dice.random() < 0.04:
             pipeline.tables.seal_all()
-        publish(pipeline.tables.take_sealed(), directory, done)
+        publish(pipeline.tables.take_sealed(), directory, journal, done, is_hurried=not is_own_time)
         if dice.random() < 0.1:
             first = pipeline.tables.first_seq
             committed_seq = len(done.records) if first is None else first - 1
@@ -123,12 +130,16 @@ def work(seed: int, root: Path) -> Workload:
                 released += len(journal.release(needed_from))
     journal.close(FLUSH_S)
     journal.check()
-    return attrs.evolve(done, released=released, rows=rows_without_end(done.records, len(done.records)))
+    return attrs.evolve(done, released=released, rows=_rows(done.records, None))
 
 
-def publish(every: Iterable[Sealed], directory: DataDirectory, done: Workload) -> None:
-    """Publish as the writer does, and enter it into the ledger."""
+def publish(
+    every: Iterable[Sealed], directory: DataDirectory, journal: Journal, done: Workload, *, is_hurried: bool
+) -> None:
+    """Publish as the writer does, once the records are durable, and enter it into the ledger."""
     for sealed in every:
+        if not (journal.flush(FLUSH_S) if is_hurried else journal.wait_durable(sealed.last_seq, FLUSH_S)):
+            raise RuntimeError("the journal does not become durable")
         path = directory.path_of(sealed, venue=VENUE, run=RUN)
         encoded = encode(sealed, PROVENANCE)
         directory.publish(path, encoded.data)
@@ -137,19 +148,7 @@ def publish(every: Iterable[Sealed], directory: DataDirectory, done: Workload) -
         done.published.append(
             Published(calls, sealed.kind.name, sealed.symbol, sealed.first_seq, sealed.last_seq)
         )
-        ledger.append(
-            directory.root, [ledger.entry_of_file(encoded.data)], filesystem=directory.filesystem
-        )
-
-
-def rows_without_end(records: list[Record], count: int) -> Rows:
-    """Return the rows of the first ``count`` records, of a run that goes on behind them."""
-    return _rows(records[:count], None)
-
-
-def rows_with_end(records: list[Record], count: int) -> Rows:
-    """Return the same with what the end of a run adds: what it still waited for."""
-    return _rows(records[:count], count + 1)
+        ledger.append(directory.root, [ledger.entry_of_file(encoded.data)], filesystem=directory.filesystem)
 
 
 def _rows(records: list[Record], end_seq: int | None) -> Rows:
@@ -161,7 +160,7 @@ def _rows(records: list[Record], end_seq: int | None) -> Rows:
     pipeline.tables.seal_all()
     found: Rows = {}
     for sealed in pipeline.tables.take_sealed():
-        table = pq.ParquetFile(io.BytesIO(encode(sealed, PROVENANCE).data)).read()
+        table = pq.ParquetFile(io.BytesIO(encode(sealed, PROVENANCE).data)).read(use_threads=False)
         found.setdefault((sealed.kind.name, sealed.symbol), Counter()).update(table_rows(table))
     return found
 

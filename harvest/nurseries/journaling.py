@@ -18,6 +18,8 @@ log = get_logger("JOURNAL")
 WATCH_S = 0.5
 #: A trouble that lasts is said again this often.
 REPEAT_S = 3600.0
+#: What a file waits for its records, beyond the time between two syncs.
+DURABLE_S = 1.0
 #: What the end of a run waits for a disk that does not take the journal.
 CLOSE_S = 5.0
 
@@ -67,6 +69,13 @@ class Journaling:
                 )
         if not taken:
             self.refused += 1
+
+    def wait_durable(self, seq: int) -> None:
+        """Wait until the records up to ``seq`` are on the medium, as long as a disk that works takes; call it in a thread.
+
+        Files must not hold what the journal has lost: of what follows from one record, some would be stored, and some never.
+        """
+        self._journal.wait_durable(seq, self._journal.sync_s + DURABLE_S)
 
     async def run(self) -> None:
         """Look at the journal twice a second, until cancelled."""

@@ -102,8 +102,9 @@ class Writer:
     At most ``settings.queue_tables`` tables wait, failing ones included; further ones are refused, and stay with the
     caller. A flush that fails is tried again for ever, and keeps nobody else from the disk meanwhile. ``provenance`` may
     be replaced at any time; a file gets what it is when its rows are encoded. ``on_published`` is called in the flush's
-    thread once a file is published, and must not raise. A file that would leave less than ``room_bytes`` of the disk waits:
-    that is the journal's.
+    thread once a file is published, and must not raise. ``wait_durable`` is called there before, with the last ``seq`` of a
+    file, and returns when the records up to it need not be in memory any more. A file that would leave less than
+    ``room_bytes`` of the disk waits: that is the journal's.
     """
 
     def __init__(
@@ -115,11 +116,13 @@ class Writer:
         stats: WriterStats | None = None,
         on_published: Callable[[EncodedFile], None] = lambda _file: None,
         room_bytes: int = 0,
+        wait_durable: Callable[[int], None] = lambda _seq: None,
     ) -> None:
         self.provenance = provenance
         self.stats = stats or WriterStats()
         self._directory = directory
         self._on_published = on_published
+        self._wait_durable = wait_durable
         self._settings = settings
         self._room_bytes = room_bytes
         self._send, self._receive = trio.open_memory_channel[_Flush](settings.queue_tables)
@@ -229,6 +232,7 @@ class Writer:
             raise OSError(
                 errno.ENOSPC, f"less than {self._room_bytes / 2**20:.1f} MiB would be left for the journal"
             )
+        self._wait_durable(flush.facts.last_seq)
         self._directory.publish(flush.path, encoded.data)
         # Before it counts as committed: what the journal has of it may go then.
         self._directory.read_back(flush.path, encoded.data)

@@ -138,11 +138,11 @@ def recover_all(
         began, size = time.monotonic(), run.size_bytes
         result = Recovered(run=run.run, venue=run.venue, bytes=size, seconds=0.0)
         try:
+            # A process that was killed may have written records and named files, and not have lived to force them to the medium.
+            filesystem.sync(root)
             _recover(root, run, next_run_seq, result, filesystem)
             if keeps_raw or result.problems:
                 keep_raw(root, run.segments)
-            # A process that was killed may have named files, and not have lived to force their names to the medium.
-            filesystem.sync(root)
             remove_segments(run.segments, filesystem=filesystem)
         except (OSError, HarvestError) as error:
             result.error, result.is_disk = str(error), isinstance(error, OSError)

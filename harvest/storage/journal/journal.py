@@ -67,6 +67,7 @@ class Journal:
         filesystem: Filesystem | None = None,
     ) -> None:
         self.directory = root / JOURNAL / venue
+        self.sync_s = settings.sync_ms / 1000
         self._root, self._venue, self._run, self._facts = root, venue, run, facts
         self._filesystem = filesystem or Filesystem()
         self._keeps_raw = settings.keep_raw
@@ -130,6 +131,16 @@ class Journal:
                 return committer.settled.wait_for(lambda: committer.synced_seq >= target, timeout_s)
         finally:
             committer.hurry.clear()
+
+    def wait_durable(self, seq: int, timeout_s: float) -> bool:
+        """Wait until what was appended up to ``seq`` is durable; returns False if that took too long, or the disk refuses it."""
+        committer = self._committer
+        with committer.settled:
+            target = min(seq, self._backlog.last_seq)
+            committer.settled.wait_for(
+                lambda: committer.synced_seq >= target or committer.failing_since_s is not None, timeout_s
+            )
+            return committer.synced_seq >= target
 
     def close(self, timeout_s: float) -> tuple[int, int] | None:
         """Bring everything to the disk, and end; returns the first and last ``seq`` of what is not durable, None if all is.

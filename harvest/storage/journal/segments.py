@@ -72,19 +72,18 @@ def list_segments(root: Path, venue: str | None = None) -> list[SegmentFile]:
 
 
 def remove_segments(segments: Iterable[SegmentFile], *, filesystem: Filesystem | None = None) -> None:
-    """Remove segments, durably; one that is not there any more is as good.
+    """Remove segments, oldest first and durably; one that is not there any more is as good.
+
+    One after the other, so that what a power cut leaves has no hole that looks like a loss.
 
     Raises:
         OSError: some of them are still there.
     """
     filesystem = filesystem or Filesystem()
-    directories = set()
-    for segment in segments:
+    for segment in sorted(segments):
         with contextlib.suppress(FileNotFoundError):
             filesystem.unlink(segment.path)
-            directories.add(segment.path.parent)
-    for directory in sorted(directories):
-        filesystem.fsync_directory(directory)
+            filesystem.fsync_directory(segment.path.parent)
 
 
 def decode_header(path: Path, body: bytes) -> SegmentHeader:
