@@ -151,15 +151,31 @@ def publish(
         ledger.append(directory.root, [ledger.entry_of_file(encoded.data)], filesystem=directory.filesystem)
 
 
-def _rows(records: list[Record], end_seq: int | None) -> Rows:
+def store_uninterrupted(workload: Workload, root: Path) -> None:
+    """Publish into ``root`` what the run would have left, had nothing happened."""
+    directory = DataDirectory(root, filesystem=CrashDisk(root))
+    root.mkdir()
+    entries = []
+    for sealed in _sealed(workload.records, len(workload.records) + 1):
+        encoded = encode(sealed, PROVENANCE)
+        directory.publish(directory.path_of(sealed, venue=VENUE, run=RUN), encoded.data)
+        entries.append(ledger.entry_of_file(encoded.data))
+    ledger.append(root, entries, filesystem=directory.filesystem)
+
+
+def _sealed(records: list[Record], end_seq: int | None) -> list[Sealed]:
     pipeline = machine(with_cvd=True)
     for record in records:
         pipeline.feed(record)
     if end_seq is not None and records:
         pipeline.end(end_seq, records[-1].recv_ns)
     pipeline.tables.seal_all()
+    return pipeline.tables.take_sealed()
+
+
+def _rows(records: list[Record], end_seq: int | None) -> Rows:
     found: Rows = {}
-    for sealed in pipeline.tables.take_sealed():
+    for sealed in _sealed(records, end_seq):
         table = pq.ParquetFile(io.BytesIO(encode(sealed, PROVENANCE).data)).read(use_threads=False)
         found.setdefault((sealed.kind.name, sealed.symbol), Counter()).update(table_rows(table))
     return found
