@@ -12,9 +12,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 import time
 from pathlib import Path
 
+from bench.faults.kills import run_kills
 from bench.faults.schedules import report, run_schedules
 
 
@@ -26,6 +28,9 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--schedules", type=int, nargs="?", const=10_000, metavar="N")
+    parser.add_argument("--kills", type=int, nargs="?", const=100, metavar="N")
+    parser.add_argument("--report", type=Path, help="a line of JSON a kill; a later call goes on behind it")
+    parser.add_argument("--directory", type=Path, help="where the killed program writes (beside the report)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", type=int, metavar="N", help="that schedule of the workload --seed alone")
     parser.add_argument("--jobs", type=int, help="processes (as many as cores)")
@@ -47,6 +52,13 @@ def main() -> int:
             print(violation)
         found["schedules"] = report(tally, began)
         is_good = is_good and not tally.violations
+    if arguments.kills:
+        lines = arguments.report or Path(tempfile.mkdtemp(prefix="harvest-kills-")) / "kills.jsonl"
+        directory = arguments.directory or lines.with_suffix("")
+        account = run_kills(arguments.kills, directory, lines, seed=arguments.seed)
+        print(account)
+        found["kills"] = account.to_json()
+        is_good = is_good and account.is_kept
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return 0 if is_good else 1
