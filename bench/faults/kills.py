@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -41,15 +41,13 @@ SETTINGS = {
     "EXTREME_ROTATE_SEC": "0.9",
     "HARVEST_JOURNAL_SEGMENT_SEC": "1",
     "HARVEST_CHECKPOINT_SEC": "1",
-    "HARVEST_COMPACT_INTERVAL_SEC": "1",
 }
-RECOVERED = "compacting"
 STREAMS = {"prices": ("aggTrade", "trade_id"), "depth": ("depth@100ms", "last_update_id")}
 
 
 @attrs.frozen
 class Kill:
-    """One life of the program: when it began, and when it was killed (ns, UTC); ``doing`` is the last that it said it did."""
+    """One life of the program: when it began, and when it was killed (ns, UTC); ``doing`` says in the middle of what."""
 
     number: int
     begun_ns: int
@@ -110,9 +108,7 @@ def run_kills(count: int, directory: Path, report: Path, *, seed: int) -> Accoun
                 file.write(json.dumps(attrs.asdict(kill)) + "\n")
             if number % 10 == 9:
                 print(f"{number + 1} kills, {time.monotonic() - began:.0f}s", flush=True)
-    recovered = harvest("recover", "data", cwd=directory, timeout_s=600)
-    if recovered.returncode:
-        raise RuntimeError(f"harvest recover: {recovered.stdout}{recovered.stderr}")
+    _recover(directory)
     return account(directory, kills)
 
 
@@ -150,44 +146,47 @@ def simulated_venue(directory: Path) -> Iterator[tuple[dict[str, str], Path]]:
 def _live_and_die(
     number: int, directory: Path, urls: dict[str, str], sent: Path, dice: random.Random
 ) -> Kill:
-    """Start the program, and kill it: soon, or once it receives, or once it has recovered what was left, and compacts."""
-    log_path = directory / "run.log"
-    waits_for = dice.choices(("nothing", "receiving", "compacting"), (1, 3, 1))[0]
-    lives_s = dice.uniform(SHORTEST_S, LONGEST_S)
+    """Start the program, and kill it: soon, or once it receives, or while it recovers or compacts by hand."""
+    kind = dice.choices(("starting", "recording", "recovering", "compacting"), (2, 6, 1, 1))[0]
+    lives_s, log_path = dice.uniform(SHORTEST_S, LONGEST_S), directory / "run.log"
+    arguments = {"recovering": ("recover", "data"), "compacting": ("compact", "data")}.get(
+        kind, ("run", "--symbols", ",".join(SYMBOLS), "--output-dir", "data", "--no-live")
+    )
+    if kind == "compacting":
+        _recover(directory)
     begun_ns, size = time.time_ns(), sent.stat().st_size if sent.exists() else 0
+    (directory / "data").mkdir(exist_ok=True)
     with log_path.open("wb") as log:
-        run = subprocess.Popen(
-            command("run", "--symbols", ",".join(SYMBOLS), "--output-dir", "data", "--no-live"),
-            cwd=directory,
-            env=environment(**SETTINGS, **urls),
-            stdout=log,
-            stderr=log,
+        process = subprocess.Popen(
+            command(*arguments), cwd=directory, env=environment(**SETTINGS, **urls), stdout=log, stderr=log
         )
         try:
             deadline = time.monotonic() + START_S
-            while (waits_for != "nothing" and not (sent.exists() and sent.stat().st_size > size)) or (
-                waits_for == "compacting"
-                and "[RECOVER]" in log_path.read_text()
-                and _doing(log_path) != RECOVERED
-            ):
-                if run.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(f"harvest run is not {waits_for}: {log_path.read_text()[-2000:]}")
+            while kind == "recording" and not (sent.exists() and sent.stat().st_size > size):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError(f"harvest run does not receive: {log_path.read_text()[-2000:]}")
                 time.sleep(0.02)
-            time.sleep(lives_s)
-            if run.poll() is not None:
-                raise RuntimeError(f"harvest run has ended by itself: {log_path.read_text()[-2000:]}")
+            if arguments[0] == "run":
+                time.sleep(lives_s)
+            else:
+                # These end by themselves.
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(lives_s)
         finally:
-            run.send_signal(signal.SIGKILL)
+            process.send_signal(signal.SIGKILL)
             killed_ns = time.time_ns()
-            run.wait()
-    return Kill(number, begun_ns, killed_ns, _doing(log_path))
+            code = process.wait()
+    if code not in (-signal.SIGKILL, 0) or (code == 0 and arguments[0] == "run"):
+        raise RuntimeError(f"harvest {arguments[0]} has ended with {code}: {log_path.read_text()[-2000:]}")
+    if kind == "recording" and "[RECOVER]" in log_path.read_text(encoding="utf-8"):
+        kind = "recording and recovering"
+    return Kill(number, begun_ns, killed_ns, kind if code else f"{kind}, and ended before")
 
 
-def _doing(log_path: Path) -> str:
-    log = log_path.read_text(encoding="utf-8", errors="replace")
-    if "[RECOVER]" in log:
-        return RECOVERED if "were stored already" in log else "recovering"
-    return "recording" if "receiving" in log else "starting"
+def _recover(directory: Path) -> None:
+    recovered = harvest("recover", "data", cwd=directory, timeout_s=600)
+    if recovered.returncode:
+        raise RuntimeError(f"harvest recover: {recovered.stdout}{recovered.stderr}")
 
 
 def account(directory: Path, kills: list[Kill]) -> Account:
