@@ -16,6 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from bench.faults.burst import PEAK_RATE, PEAK_S, RATE, run_burst
 from bench.faults.kills import run_kills
 from bench.faults.schedules import report, run_schedules
 
@@ -31,6 +32,10 @@ def main() -> int:
     parser.add_argument("--kills", type=int, nargs="?", const=100, metavar="N")
     parser.add_argument("--report", type=Path, help="a line of JSON a kill; a later call goes on behind it")
     parser.add_argument("--directory", type=Path, help="where the killed program writes (beside the report)")
+    parser.add_argument("--burst", action="store_true")
+    parser.add_argument(
+        "--seconds", type=float, default=600.0, help="of the burst at ten times the usual rate"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", type=int, metavar="N", help="that schedule of the workload --seed alone")
     parser.add_argument("--jobs", type=int, help="processes (as many as cores)")
@@ -59,6 +64,13 @@ def main() -> int:
         print(account)
         found["kills"] = account.to_json()
         is_good = is_good and account.is_kept
+    if arguments.burst:
+        bursts = []
+        for rate, seconds in ((RATE, arguments.seconds), (PEAK_RATE, min(PEAK_S, arguments.seconds))):
+            bursts.append(run_burst(rate, seconds))
+            print(bursts[-1], flush=True)
+        found["bursts"] = [burst.to_json() for burst in bursts]
+        is_good = is_good and all(burst.is_kept for burst in bursts)
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return 0 if is_good else 1
