@@ -1,8 +1,11 @@
 """``python -m bench.faults``: what is promised of kills, power cuts and bursts, tried.
 
     python -m bench.faults --schedules 10000             crashes at random calls, on a disk that models lost writes
-    python -m bench.faults --kills 100 --report kills.jsonl   random SIGKILLs of the program under load; goes on where it stopped
+    python -m bench.faults --kills 100 --report kills.jsonl
+                                                         random SIGKILLs of the program under load; goes on where it stopped
     python -m bench.faults --burst --seconds 600         ten times the rate of the recordings, and 25,000 messages a second
+
+On a machine of two cores the schedules take about half an hour, 100 kills nine minutes, the burst eleven.
 
 Exit 0: every promise was kept. Exit 1: not so; what was broken is printed with what reproduces it.
 """

@@ -35,6 +35,8 @@ GRACE_NS = 250 * 10**6
 BEHIND_NS = 3 * 86_400 * 10**9
 #: From the start of a process to its end; a start takes about a second.
 SHORTEST_S, LONGEST_S = 0.3, 4.0
+#: A compaction, which has everything to do anew, lives up to so many times as long.
+COMPACTING = 4
 START_S = 120.0
 SETTINGS = {
     "PARQUET_ROTATE_SEC": "1",
@@ -148,7 +150,8 @@ def _live_and_die(
 ) -> Kill:
     """Start the program, and kill it: soon, or once it receives, or while it recovers or compacts by hand."""
     kind = dice.choices(("starting", "recording", "recovering", "compacting"), (2, 6, 1, 1))[0]
-    lives_s, log_path = dice.uniform(SHORTEST_S, LONGEST_S), directory / "run.log"
+    lives_s = dice.uniform(SHORTEST_S, LONGEST_S * (COMPACTING if kind == "compacting" else 1))
+    log_path = directory / "run.log"
     arguments = {"recovering": ("recover", "data"), "compacting": ("compact", "data")}.get(
         kind, ("run", "--symbols", ",".join(SYMBOLS), "--output-dir", "data", "--no-live")
     )

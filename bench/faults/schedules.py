@@ -30,13 +30,13 @@ from harvest.storage.files import DataDirectory
 from harvest.storage.journal import JournalError, read_run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from bench.faults.workload import Rows
     from harvest.pipeline.dead_runs import Recovered
 
 #: Schedules of one workload.
-SHARE = 100
+SHARE = 75
 #: Each so manieth ends with ``harvest verify``.
 VERIFY_EVERY = 50
 #: Calls of a recovery, about: where the second crash strikes.
@@ -94,12 +94,12 @@ class Tally:
 def run_schedules(count: int, *, seed: int, only: int | None, jobs: int | None, keep: Path | None) -> Tally:
     """Try ``count`` schedules, on all cores; with ``only``, that one of the workload ``seed``."""
     if only is not None:
-        return _share((seed, range(only, only + 1)), keep=keep)
+        return try_schedules((seed, range(only, only + 1)), keep=keep)
     shares = [(seed + start // SHARE, range(min(SHARE, count - start))) for start in range(0, count, SHARE)]
     total = Tally()
     # Not forked: the workloads have threads.
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        for found in pool.imap_unordered(partial(_share, keep=keep), shares):
+        for found in pool.imap_unordered(partial(try_schedules, keep=keep), shares):
             total.add(found)
             for violation in found.violations:
                 print(violation, flush=True)
@@ -107,7 +107,8 @@ def run_schedules(count: int, *, seed: int, only: int | None, jobs: int | None, 
     return total
 
 
-def _share(share: tuple[int, range], *, keep: Path | None) -> Tally:
+def try_schedules(share: tuple[int, Sequence[int]], *, keep: Path | None) -> Tally:
+    """Try some schedules of one workload, in this process."""
     seed, numbers = share
     tally = Tally()
     with _fast_directory() as directory:

@@ -1,0 +1,158 @@
+"""The fault bench in short: what was promised is kept; and where it would not be, the bench says so."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bench.faults import kills as kills_bench
+from bench.faults.crash_disk import CrashDisk, PowerCut
+from bench.faults.kills import Kill, add_sent_before_kills
+from bench.faults.schedules import Tally, run_schedules, try_schedules
+from harvest.storage.files import DataDirectory
+from tests.program import ROOT, environment
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+def bench(*arguments: str, timeout_s: float) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "bench.faults", *arguments],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def test_what_was_not_forced_to_the_medium_may_be_lost_in_any_combination_and_the_rest_never(
+    tmp_path: Path,
+) -> None:
+    root = tmp_path / "disk"
+    disk = CrashDisk(root)
+    root.mkdir()
+    for name, is_forced in (("forced", True), ("not", False)):
+        descriptor = disk.create(root / name)
+        disk.write(descriptor, memoryview(b"first"))
+        disk.fsync(descriptor)
+        disk.write(descriptor, memoryview(b" second"))
+        disk.close(descriptor)
+        if is_forced:
+            disk.fsync_directory(root)
+    seen: dict[str, Counter[bytes]] = defaultdict(Counter)
+    for number in range(100):
+        left = tmp_path / f"{number}"
+        disk.medium().leave(left, random.Random(number))
+        assert (left / "forced").read_bytes().startswith(b"first")
+        for path in left.iterdir():
+            seen[path.name][path.read_bytes()] += 1
+    # Prefixes, zeros, and the name that may be lost.
+    assert {b"first", b"first second"} <= set(seen["forced"])
+    assert any(content.endswith(b"\0") for content in seen["forced"])
+    assert 20 < seen["not"].total() < 80
+
+
+def test_after_a_power_cut_nothing_has_an_effect(tmp_path: Path) -> None:
+    disk = CrashDisk(tmp_path, cut_at=3)
+    with pytest.raises(PowerCut):
+        DataDirectory(tmp_path, filesystem=disk).publish(tmp_path / "one.parquet", b"rows")
+    assert [call.what for call in disk.calls] == ["create", "write", "fsync"]
+    # A process that is killed leaves what it has written; what of that is durable is another thing.
+    disk.medium().show(tmp_path / "killed")
+    assert [path.read_bytes() for path in (tmp_path / "killed").iterdir()] == [b"rows"]
+
+
+@pytest.mark.slow
+def test_crashes_at_random_calls_lose_and_double_nothing() -> None:
+    tally = run_schedules(150, seed=7, only=None, jobs=2, keep=None)
+    assert tally.violations == []
+    assert tally.schedules == 150
+    assert tally.in_recovery > 20
+    assert tally.verified > 0
+    assert tally.released > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("call", "numbers"),
+    [
+        ("fsync", range(10)),
+        ("fsync_directory", range(10)),
+        # Of which a kill struck between the naming of a file and the forcing of its name.
+        ("sync", (49, 320)),
+    ],
+)
+def test_the_bench_sees_it_where_something_is_not_forced_to_the_medium(
+    call: str, numbers: Sequence[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CrashDisk, call, lambda _disk, _what: None)
+    tally: Tally = try_schedules((8, numbers), keep=None)
+    assert tally.violations != []
+
+
+def test_what_was_sent_to_a_process_shortly_before_its_death_or_to_nobody_need_not_be_stored(
+    tmp_path: Path,
+) -> None:
+    kills = [Kill(0, 10**9, 2 * 10**9, "recording"), Kill(1, 3 * 10**9, 5 * 10**9, "recording")]
+    sent = tmp_path / "sent.jsonl"
+    lines = [
+        *((1_500, 1, 10), (1_749, 1, 11), (1_751, 1, 12), (3_100, 1, 13)),
+        *((3_200, 2, 14), (4_900, 2, 15), (6_000, 3, 16)),
+    ]
+    sent.write_text(
+        "\n".join(
+            json.dumps({"t": ms * 10**6, "connection": number, "stream": "s", "id": one})
+            for ms, number, one in lines
+        )
+    )
+    must: dict[str, set[int]] = defaultdict(set)
+    add_sent_before_kills(sent, kills, must)
+    assert must == {"s": {10, 11, 14}}
+
+
+@pytest.mark.slow
+def test_kills_at_random_lose_nothing_and_a_report_is_gone_on_with(tmp_path: Path) -> None:
+    report, found = tmp_path / "kills.jsonl", tmp_path / "found.json"
+    for count in ("1", "3"):
+        done = bench(
+            "--kills", count, "--seed", "2", "--report", str(report), "--json", str(found), timeout_s=200
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert len(report.read_text().splitlines()) == int(count)
+    facts = json.loads(found.read_text())["kills"]
+    assert (facts["kills"], facts["kept"], facts["lost"], facts["doubled"]) == (3, True, {}, {})
+    assert facts["must"] > 100
+    # The account is not blind: with a file gone, just its ids are lost; with a copy, they are there twice.
+    data = tmp_path / "kills" / "data"
+    (first, *_) = sorted(data.glob("prices/venue=*/symbol=BTCUSDT/date=*/*.parquet"))
+    copy = first.with_name(first.name.replace("Z", "Z0", 1))
+    copy.write_bytes(first.read_bytes())
+    kills = kills_bench.read_report(report)
+    assert list(kills_bench.account(tmp_path / "kills", kills).doubled) == ["btcusdt@aggTrade"]
+    copy.unlink()
+    first.unlink()
+    broken = kills_bench.account(tmp_path / "kills", kills)
+    assert list(broken.lost) == ["btcusdt@aggTrade"]
+    assert not broken.is_kept
+
+
+@pytest.mark.slow
+def test_a_burst_is_stored_to_its_last_message(tmp_path: Path) -> None:
+    found = tmp_path / "found.json"
+    done = bench("--burst", "--seconds", "2", "--json", str(found), timeout_s=200)
+    assert done.returncode == 0, done.stdout + done.stderr
+    usual, peak = json.loads(found.read_text())["bursts"]
+    assert sum(usual["sent"].values()) == sum(usual["stored"].values()) > 19_000
+    assert sum(peak["stored"].values()) > 49_000
+    assert 50 < peak["rss_mib"] < 612
