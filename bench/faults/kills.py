@@ -111,7 +111,12 @@ def run_kills(count: int, directory: Path, report: Path, *, seed: int) -> Accoun
             if number % 10 == 9:
                 print(f"{number + 1} kills, {time.monotonic() - began:.0f}s", flush=True)
     _recover(directory)
-    return account(directory, kills)
+    found = account(directory, kills)
+    done = harvest("verify", "data", "--json", cwd=directory, timeout_s=600)
+    found.verify_exit = done.returncode
+    if done.returncode > 1:
+        found.verify_damage = json.loads(done.stdout)["damage"]
+    return found
 
 
 def read_report(report: Path) -> list[Kill]:
@@ -208,10 +213,6 @@ def account(directory: Path, kills: list[Kill]) -> Account:
         found.stored += counts.total()
         if doubled := sorted(one for one, count in counts.items() if count > 1):
             found.doubled[stream] = doubled
-    done = harvest("verify", "data", "--json", cwd=directory, timeout_s=600)
-    found.verify_exit = done.returncode
-    if done.returncode > 1:
-        found.verify_damage = json.loads(done.stdout)["damage"]
     return found
 
 

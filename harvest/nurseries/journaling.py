@@ -73,9 +73,12 @@ class Journaling:
     def wait_durable(self, seq: int) -> None:
         """Wait until the records up to ``seq`` are on the medium, as long as a disk that works takes; call it in a thread.
 
-        Files must not hold what the journal has lost: of what follows from one record, some would be stored, and some never.
+        Files must not hold what the journal has lost: of what follows from one record, some would be stored, and some never. For a
+        disk that is further behind than that nobody waits: better such a file than none.
         """
-        self._journal.wait_durable(seq, self._journal.sync_s + DURABLE_S)
+        limit_s = self._journal.sync_s + DURABLE_S
+        if self._journal.stats.lag_s < limit_s:
+            self._journal.wait_durable(seq, limit_s)
 
     async def run(self) -> None:
         """Look at the journal twice a second, until cancelled."""

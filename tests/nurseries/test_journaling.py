@@ -99,6 +99,26 @@ async def test_a_record_that_the_pipeline_breaks_down_on_is_kept(tmp_path: Path)
     assert isinstance(record, Opened)
 
 
+async def test_a_file_waits_for_its_records_but_not_for_a_disk_that_is_behind_anyway(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = FailingDisk()
+    journal = journal_in(tmp_path, disk)
+    journaling = Journaling(journal)
+    journaling.take(block(1))
+    journaling.wait_durable(1)
+    assert journal.stats.synced_seq == 1
+    monkeypatch.setattr("harvest.nurseries.journaling.DURABLE_S", 0.05)
+    disk.blocked.clear()
+    journaling.take(block(2))
+    journaling.wait_durable(2)
+    assert journal.stats.lag_s > 0.15
+    monkeypatch.setattr(journal, "wait_durable", None)
+    journaling.wait_durable(2)
+    disk.blocked.set()
+    await journaling.close()
+
+
 async def test_what_the_journal_refuses_is_said_once_and_its_end_too(
     tmp_path: Path, lines: list[Any]
 ) -> None:

@@ -116,6 +116,24 @@ async def until(condition: Any) -> None:
             await trio.sleep(0.001)
 
 
+async def test_a_file_is_published_when_its_records_are_durable_and_not_before(
+    tmp_path: Path, disk: Disk
+) -> None:
+    (sealed,) = some(1)
+    waited: list[tuple[int, list[str]]] = []
+    writer = Writer(
+        directory=DataDirectory(tmp_path, filesystem=disk),
+        provenance=PROVENANCE,
+        settings=Settings(),  # type: ignore[arg-type]
+        wait_durable=lambda seq: waited.append((seq, stored(tmp_path))),
+    )
+    assert writer.submit_nowait(sealed)
+    writer.close()
+    await writer.run()
+    assert waited == [(sealed.last_seq, [])]
+    assert stored(tmp_path) == [name_of(sealed)]
+
+
 async def test_what_is_submitted_before_and_while_running_is_published(tmp_path: Path, disk: Disk) -> None:
     writer = make(tmp_path, disk)
     tables = some(6)

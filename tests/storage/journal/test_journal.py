@@ -43,6 +43,29 @@ def test_what_is_appended_is_read_in_order_after_a_flush(tmp_path: Path) -> None
     assert journal.close(WAIT_S) is None
 
 
+def test_who_waits_for_some_entries_goes_on_when_these_are_durable_or_the_disk_refuses_them(
+    tmp_path: Path,
+) -> None:
+    disk = FailingDisk()
+    journal = journal_in(tmp_path, disk, sync_ms=5)
+    append(journal, 1, 2)
+    assert journal.wait_durable(2, WAIT_S)
+    # What was never appended, such as the rows of a run's end, is waited for by nobody.
+    assert journal.wait_durable(99, WAIT_S)
+    disk.blocked.clear()
+    append(journal, 3)
+    assert journal.wait_durable(2, WAIT_S)
+    assert not journal.wait_durable(3, 0.05)
+    disk.fail("write", float("inf"))
+    disk.blocked.set()
+    until(lambda: journal.stats.failing_s is not None)
+    assert not journal.wait_durable(3, 3600)
+    disk.failing.clear()
+    assert journal.flush(WAIT_S)
+    assert journal.wait_durable(3, 0)
+    assert journal.close(WAIT_S) is None
+
+
 def test_nothing_is_created_before_the_first_entry(tmp_path: Path) -> None:
     journal = journal_in(tmp_path)
     assert journal.close(WAIT_S) is None
