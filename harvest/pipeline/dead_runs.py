@@ -142,7 +142,7 @@ def recover_all(
             filesystem.sync(root)
             _recover(root, run, next_run_seq, result, filesystem)
             if keeps_raw or result.problems:
-                keep_raw(root, run.segments)
+                keep_raw(root, run.segments, filesystem=filesystem)
             remove_segments(run.segments, filesystem=filesystem)
         except (OSError, HarvestError) as error:
             result.error, result.is_disk = str(error), isinstance(error, OSError)
