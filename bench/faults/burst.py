@@ -46,12 +46,20 @@ class Burst:
     overload: list[str]
     rss_mib: float
     exit_code: int
+    #: Streams whose connection the program has given up.
+    broken: list[str]
 
     @property
     def is_kept(self) -> bool:
         """Whether nothing was dropped, all is stored, and the memory is within its budget."""
         within = self.rss_mib <= BUDGET_MIB + INTERPRETER_MIB
-        return self.sent == self.stored and not self.overload and within and not self.exit_code
+        return (
+            self.sent == self.stored
+            and not self.overload
+            and within
+            and not self.exit_code
+            and not self.broken
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return it for machines."""
@@ -65,6 +73,10 @@ class Burst:
             f"most): {sent:,} sent, {stored:,} stored; peak RSS {self.rss_mib:.0f} MiB of "
             f"{BUDGET_MIB} + {INTERPRETER_MIB}; exit {self.exit_code}",
             *self.overload,
+            *(
+                f"the connection of the {stream} broke: the program had fallen too far behind"
+                for stream in self.broken
+            ),
         ]
         return "\n".join(lines)
 
@@ -103,6 +115,7 @@ def run_burst(rate: float, seconds: float) -> Burst:
             [line for line in lines if "overload" in line.lower() or "let go" in line],
             rss_mib,
             code,
+            [one["stream"] for one in said if one["broken"]],
         )
 
 

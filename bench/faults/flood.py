@@ -50,19 +50,30 @@ class Flood(Blast):
         self._wait_for_all()
         total, sent, late_s = round(rate * self._seconds), 0, 0.0
         begun = time.perf_counter()
-        while sent < total:
-            time.sleep(TICK_S)
-            passed_s = time.perf_counter() - begun
-            due = min(total, int(passed_s * rate))
-            now_ms = time.time_ns() // 10**6
-            data = b"".join(_frame(message(number, now_ms)) for number in range(sent, due))
-            with sending:
-                wire.raw.sendall(data)
-            sent = due
-            late_s = max(late_s, time.perf_counter() - begun - passed_s)
+        is_broken = False
+        try:
+            while sent < total:
+                time.sleep(TICK_S)
+                passed_s = time.perf_counter() - begun
+                due = min(total, int(passed_s * rate))
+                now_ms = time.time_ns() // 10**6
+                data = b"".join(_frame(message(number, now_ms)) for number in range(sent, due))
+                with sending:
+                    wire.raw.sendall(data)
+                sent = due
+                late_s = max(late_s, time.perf_counter() - begun - passed_s)
+        except ConnectionError:
+            # It has fallen too far behind, or has died: whoever reads the report sees that less was sent than asked for.
+            is_broken = True
         seconds = time.perf_counter() - begun
         stream = "trades" if is_trades else "diffs"
-        said = {"stream": stream, "sent": sent + 1 + len(frames), "seconds": seconds, "stood_s": late_s}
+        said = {
+            "stream": stream,
+            "sent": sent + 1 + len(frames),
+            "seconds": seconds,
+            "stood_s": late_s,
+            "broken": is_broken,
+        }
         with self._report:
             print(json.dumps(said), flush=True)
         threading.Event().wait()
