@@ -24,11 +24,11 @@ def write_recording(path, symbol="BTCUSDT", first_id=100, count=5):
 
 
 def test_check_config_prints_every_value_and_where_it_came_from(tmp_path):
-    (tmp_path / "settings.toml").write_text("[health]\ninterval_s = 20\n")
+    (tmp_path / "settings.toml").write_text("[health]\norderbook_timeout_s = 170\n")
     done = harvest("check-config", "--symbols", "SOLUSDT", cwd=tmp_path, TRADE_TIMEOUT="140")
     assert done.returncode == 0, done.stderr
     lines = {line.split()[0]: line for line in done.stdout.splitlines() if line.strip()}
-    assert "settings.toml:2" in lines["interval_s"]
+    assert "settings.toml:2" in lines["orderbook_timeout_s"]
     assert "$TRADE_TIMEOUT" in lines["trade_timeout_s"]
     assert "140 s" in lines["trade_timeout_s"]
     assert "--symbols" in lines["symbols"]
@@ -83,7 +83,7 @@ def test_ingest_of_what_is_no_recording_says_so_with_its_line(content, why, tmp_
     assert done.returncode == 2
     assert f"{path}:" in done.stderr
     assert why in done.stderr
-    assert not (tmp_path / "data").exists()
+    assert [one.name for one in (tmp_path / "data").iterdir()] == ["_lock"]
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ if TYPE_CHECKING:
         (
             {"HARVEST_SAVE_RETRY_INITIAL_SEC": "61"},
             "$HARVEST_SAVE_RETRY_INITIAL_SEC: writer.retry_initial_s (61 s, $HARVEST_SAVE_RETRY_INITIAL_SEC) is "
-            "above writer.retry_max_s (10 s, default): the first wait would be longer than the longest. "
+            "above writer.retry_max_s (5 s, default): the first wait would be longer than the longest. "
             "Lower writer.retry_initial_s ($HARVEST_SAVE_RETRY_INITIAL_SEC) or raise writer.retry_max_s "
             "($HARVEST_SAVE_RETRY_MAX_SEC).",
         ),

@@ -49,6 +49,7 @@ def test_the_flags_are_those_of_the_command_line() -> None:
         "--output-dir",
         "--hours",
         "--keep-days",
+        "--keep-raw",
         "--trade-event",
         "--depth-interval-ms",
         "--channels",
