@@ -147,7 +147,7 @@ class Parts:
         directory = DataDirectory(capture.output_dir)
         self.writer = Writer(
             directory=directory,
-            provenance=Provenance(venue_name, self.run_id, trade_ids=id_space),
+            provenance=Provenance(venue_name, self.run_id, id_space, settings.book.max_pending_diffs),
             settings=settings.writer,
             on_published=Bookkeeper(capture.output_dir).enter,
             room_bytes=JOURNAL_ROOM * settings.journal.reserve_bytes if settings.journal.enabled else 0,

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 VENUE, RUN = "binance-usdm", "20240718T235900Z0001"
 FACTS = RunFacts(LEVELS, MAX_PENDING, PATIENCE_S, "raw")
-PROVENANCE = Provenance(VENUE, RUN, trade_ids="raw")
+PROVENANCE = Provenance(VENUE, RUN, "raw", MAX_PENDING)
 #: Records in which each symbol's state is journalled once.
 ROUND = 10
 FLUSH_S = 30.0

@@ -174,7 +174,7 @@ def _recover(
             facts=settings,
             catalog=scan(root, run.venue),
             directory=DataDirectory(root, filesystem=filesystem),
-            provenance=Provenance(run.venue, run.run, trade_ids=settings.id_space),
+            provenance=Provenance(run.venue, run.run, settings.id_space, settings.max_pending_diffs),
             next_run_seq=next_run_seq,
         )
     else:

@@ -114,6 +114,7 @@ class Ingest:
                 self._venue.name,
                 self.run_id,
                 trade_ids=spaces[0] if spaces else None,
+                max_pending_diffs=settings.book.max_pending_diffs,
                 extra={"ingest_digest": digest},
             ),
             settings.writer.save_concurrency,

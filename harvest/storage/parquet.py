@@ -74,6 +74,8 @@ class Provenance:
     venue: str
     run: str
     trade_ids: IdSpace | None = None
+    #: How many diffs could wait for a snapshot: what a replay of ``depth`` has to know.
+    max_pending_diffs: int | None = None
     version: str = __version__
     extra: Mapping[str, str] = attrs.field(factory=dict)
 
@@ -232,6 +234,8 @@ class _Columns:
             facts["first_time"], facts["last_time"] = _iso(times.min()), _iso(times.max())
         if kind in ("prices", "cvd") and provenance.trade_ids is not None:
             facts["trade_ids"] = provenance.trade_ids
+        if kind == "depth" and provenance.max_pending_diffs is not None:
+            facts["max_pending_diffs"] = str(provenance.max_pending_diffs)
         if kind == "orderbook":
             facts["levels"] = str(sum(column.name.startswith("bid_px_") for column in sealed.kind.columns))
         return facts | dict(provenance.extra)

@@ -14,10 +14,11 @@ from harvest.pipeline.verify.continuity import StoredIds
 from harvest.pipeline.verify.explain import explain_depth
 from harvest.pipeline.verify.latency import Latencies
 from harvest.pipeline.verify.merge import in_order
-from harvest.pipeline.verify.reading import levels_of
+from harvest.pipeline.verify.reading import levels_of, max_pending_diffs_of
 from harvest.pipeline.verify.replay import Replay
 from harvest.pipeline.verify.rows import cut, stretches, widened
 from harvest.pipeline.verify.stretches import Stretches
+from harvest.settings import BookSettings
 from harvest.storage.kinds import UNKNOWN
 from harvest.storage.spans import diff_links
 from harvest.storage.tables import DAY_US
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 DERIVED = ("orderbook", "ofi")
 #: Of ``orderbook``, where no file of it says how many it has.
 DEFAULT_LEVELS = 5
+#: Diffs that could wait for a snapshot, where no file says how many.
+DEFAULT_PENDING = BookSettings().max_pending_diffs
 
 
 class Orderbook:
@@ -51,8 +54,6 @@ class Orderbook:
         findings: Findings,
         breaks: Iterable[Break],
         drifts: Mapping[str, list[Drift]],
-        *,
-        max_pending_diffs: int,
     ) -> None:
         self.latencies = Latencies()
         self.duplicates = dict.fromkeys(("depth", *DERIVED), 0)
@@ -67,7 +68,6 @@ class Orderbook:
         self._reading, self._findings = reading, findings
         self._breaks = [one for one in breaks if one.feed == "orderbook"]
         self._drifts = drifts
-        self._max_pending_diffs = max_pending_diffs
         self._ids = StoredIds(may_overlap=True)
 
     def read(self, files: Mapping[str, list[DataFile]]) -> None:
@@ -81,6 +81,7 @@ class Orderbook:
 
     def _read_run(self, run: str, files: Mapping[str, list[DataFile]]) -> None:
         levels = levels_of(files.get("orderbook", ()))
+        max_pending = max_pending_diffs_of(files.get("depth", ()))
         replay = Replay(
             self._venue,
             self._symbol,
@@ -88,7 +89,7 @@ class Orderbook:
             known_breaks={(one.from_id, one.to_id) for one in self._breaks},
             drifts=self._drifts.get(run, []),
             levels=DEFAULT_LEVELS if levels is None else levels,
-            max_pending_diffs=self._max_pending_diffs,
+            max_pending_diffs=DEFAULT_PENDING if max_pending is None else max_pending,
         )
         comparisons = {
             kind: Comparison(

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from harvest.pipeline.verify.checked_file import CheckedFile
 from harvest.storage.layout import date_text
 from harvest.storage.ledger import page_path, read_page
+from harvest.storage.parquet import read_facts
 from harvest.storage.sources import is_replaced
 
 if TYPE_CHECKING:
@@ -167,6 +168,23 @@ class Reading:
     def _warn_of_ledger(self, text: str) -> None:
         if text not in self._findings.warnings:
             self._findings.warn(text, sort="ledger")
+
+
+#: More than a machine could hold: no file says so but a damaged one.
+MOST_PENDING = 10_000_000
+
+
+def max_pending_diffs_of(files: Iterable[DataFile]) -> int | None:
+    """Return how many diffs could wait for a snapshot, as the first ``depth`` file that says so says; None if none does."""
+    for file in files:
+        try:
+            facts = read_facts(pq.read_metadata(file.path).metadata)
+        except (OSError, pa.ArrowException):
+            continue
+        said = facts.get("max_pending_diffs", "")
+        if said.isascii() and said.isdigit() and 0 < int(said) <= MOST_PENDING:
+            return int(said)
+    return None
 
 
 def levels_of(files: Iterable[DataFile]) -> int | None:

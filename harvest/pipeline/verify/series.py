@@ -20,7 +20,6 @@ from harvest.pipeline.verify.reading import Reading
 from harvest.pipeline.verify.replay import Drift
 from harvest.pipeline.verify.rows import cut
 from harvest.pipeline.verify.trades import Trades
-from harvest.settings import BookSettings
 from harvest.storage.kinds import UNKNOWN
 from harvest.storage.parquet import SIMULATED_PREFIX
 from harvest.venues import VENUES
@@ -202,7 +201,6 @@ class _Verification:
             self._findings,
             breaks,
             drifts,
-            max_pending_diffs=BookSettings().max_pending_diffs,
         )
         book.read(kinds)
         if "depth" in kinds:
