@@ -13,6 +13,7 @@ import attrs
 import typer
 
 from harvest.cli.app import app, fail
+from harvest.cli.progress import progress_bar
 
 #: Something was left as it is, and was named.
 EXIT_LEFT = 1
@@ -40,9 +41,6 @@ def compact(
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """Merge the small files of each past date into one: same rows, checked, and no reader sees a row twice or not at all."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
     from harvest.pipeline.dead_runs import refuse_dead_runs
     from harvest.storage.compaction import Options
     from harvest.storage.compaction import compact as compact_directory
@@ -54,10 +52,9 @@ def compact(
     options = Options.at(
         time.time_ns() - older_than * DAY_NS, hours=False, max_rows=max_rows, force=force, dry_run=dry_run
     )
-    columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
     with (
         one_writer(data, "compact", warn=lambda line: typer.echo(f"harvest: {line}", err=True)),
-        Progress(*columns, console=Console(stderr=True), transient=True) as progress,
+        progress_bar() as progress,
     ):
         refuse_dead_runs(data)
         task = progress.add_task(f"compacting {data}", total=None)

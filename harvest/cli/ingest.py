@@ -9,6 +9,7 @@ import typer
 
 from harvest.cli.app import app
 from harvest.cli.options import Channels, Profile, SettingsFile, load_or_exit
+from harvest.cli.progress import progress_bar
 
 
 @app.command()
@@ -24,17 +25,15 @@ def ingest(
 ) -> None:
     """Send recordings through the very same path as `run`, as fast as the machine allows."""
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     from harvest.pipeline.ingest import Ingest
     from harvest.storage.lock import one_writer
 
     flags: dict[str, object] = {"--venue": venue, "--output-dir": str(data), "--channels": channels}
     loaded = load_or_exit(settings, profile, flags)
-    columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
     with (
         one_writer(data, "ingest", warn=lambda line: typer.echo(f"harvest: {line}", err=True)) as lock,
-        Progress(*columns, console=Console(stderr=True), transient=True) as progress,
+        progress_bar() as progress,
     ):
         job = Ingest(files, loaded.settings)
         lock.name_run(job.run_id)

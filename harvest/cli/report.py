@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from harvest.cli.app import app, fail
+from harvest.cli.progress import progress_bar
 
 
 @app.command()
@@ -24,14 +25,10 @@ def report(
     ] = None,
 ) -> None:
     """Verify, and write one self-contained page: coverage, gaps, rates, latencies, books. Exit 0 when it is written."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
     from harvest.report import read, render
     from harvest.storage.replacing import replace_file
 
-    columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with progress_bar() as progress:
         task = progress.add_task(f"verifying {data}", total=None)
         reading = read(
             data,

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from harvest.cli.app import app
+from harvest.cli.progress import progress_bar
 
 
 @app.command()
@@ -22,12 +23,10 @@ def verify(
 ) -> None:
     """Re-read everything, and say of every id: stored, or missing and why. Exit 0 complete, 1 explained gaps, 3 damage."""
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     from harvest.pipeline.verify import verify as verify_directory
 
-    columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with progress_bar() as progress:
         task = progress.add_task(f"verifying {data}", total=None)
         report = verify_directory(
             data,

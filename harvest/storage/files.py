@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harvest.errors import FileExistsInStoreError, StorageError
-from harvest.storage.filesystem import Filesystem
+from harvest.storage.filesystem import Filesystem, write_all
 from harvest.storage.flock import hold_directory
 from harvest.storage.layout import (
     CLAIM_SUFFIX,
@@ -190,8 +190,7 @@ class DataDirectory:
     def _fill(self, descriptor: int, content: memoryview) -> None:
         filesystem = self._filesystem
         try:
-            while len(content):
-                content = content[filesystem.write(descriptor, content) :]
+            write_all(filesystem, descriptor, content)
             filesystem.fsync(descriptor)
         finally:
             filesystem.close(descriptor)

@@ -152,3 +152,14 @@ class Filesystem:
     def free_bytes(self, path: Path) -> int:
         """Return the bytes that may still be written under ``path``."""
         return shutil.disk_usage(path).free
+
+
+def write_all(filesystem: Filesystem, descriptor: int, content: bytes | memoryview) -> None:
+    """Write all of ``content``, however little the system takes at once.
+
+    Raises:
+        OSError: some of it may be written.
+    """
+    left = memoryview(content)
+    while len(left):
+        left = left[filesystem.write(descriptor, left) :]

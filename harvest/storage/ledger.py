@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from harvest.storage.account import Entry, entry_of, entry_of_file
 from harvest.storage.directories import make_directories
-from harvest.storage.filesystem import Filesystem
+from harvest.storage.filesystem import Filesystem, write_all
 from harvest.storage.flock import wait_for_lock
 from harvest.storage.layout import (
     PRIVATE_PREFIX,
@@ -229,7 +229,5 @@ def _replace(path: Path, content: bytes, filesystem: Filesystem) -> None:
 
 
 def _write(descriptor: int, content: bytes, filesystem: Filesystem) -> None:
-    left = memoryview(content)
-    while len(left):
-        left = left[filesystem.write(descriptor, left) :]
+    write_all(filesystem, descriptor, content)
     filesystem.fsync(descriptor)

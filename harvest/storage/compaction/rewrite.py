@@ -11,6 +11,7 @@ from harvest.errors import StorageError
 from harvest.storage.compaction.checksum import Checksum, DisorderError
 from harvest.storage.compaction.merge import in_order
 from harvest.storage.compaction.pieces import NotCompactableError
+from harvest.storage.filesystem import write_all
 from harvest.storage.layout import HIDDEN_PREFIX, TEMPORARY_SUFFIX
 from harvest.storage.parquet import open_writer, prefixed, row_group_rows
 
@@ -112,9 +113,7 @@ class _Sink:
         self._descriptor, self._filesystem = descriptor, filesystem
 
     def write(self, data: bytes) -> int:
-        left = memoryview(data)
-        while len(left):
-            left = left[self._filesystem.write(self._descriptor, left) :]
+        write_all(self._filesystem, self._descriptor, data)
         return len(data)
 
     def flush(self) -> None:

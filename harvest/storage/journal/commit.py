@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from harvest.storage.directories import make_directories
+from harvest.storage.filesystem import write_all
 from harvest.storage.journal.segments import SegmentFile, segment_name
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ class Committer:
                     return
                 segment.chunks.append(chunk)
                 segment.busy = True
-            self._fill(segment.descriptor, chunk.data)
+            write_all(self._filesystem, segment.descriptor, chunk.data)
         except OSError as error:
             if self._current is not None:
                 self._current.busy = False
@@ -197,14 +198,9 @@ class Committer:
             self._live.append(segment)
         self._current = segment
         header = self._header(self.segments, chunk.first_seq, self._reached_seq)
-        self._fill(descriptor, header)
+        write_all(self._filesystem, descriptor, header)
         segment.size = len(header)
         return segment
-
-    def _fill(self, descriptor: int, data: bytes) -> None:
-        left = memoryview(data)
-        while len(left):
-            left = left[self._filesystem.write(descriptor, left) :]
 
     def _give_up(self, segment: OpenSegment | None, error: OSError) -> None:
         """Write no more to a segment, and let wait again what was not durable of it; a full disk gets the reserve."""

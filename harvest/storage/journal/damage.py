@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING
 
 from harvest.storage.directories import make_directories
 from harvest.storage.filesystem import Filesystem
+from harvest.storage.journal.whole import put_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,17 +27,5 @@ def keep_damage(root: Path, contents: RunContents, *, filesystem: Filesystem | N
         if filesystem.exists(path):
             continue
         make_directories(directory, filesystem)
-        temporary = path.with_name(f".{path.name}.tmp")
-        with contextlib.suppress(FileNotFoundError):  # Of a recovery that died.
-            filesystem.unlink(temporary)
-        descriptor = filesystem.create(temporary)
-        try:
-            left = memoryview(filesystem.read(damage.path))[damage.start : damage.end]
-            while len(left):
-                left = left[filesystem.write(descriptor, left) :]
-            # The segment goes soon after: what is kept of it must be on the medium by then.
-            filesystem.fsync(descriptor)
-        finally:
-            filesystem.close(descriptor)
-        filesystem.rename(temporary, path)
-        filesystem.fsync_directory(directory)
+        # The segment goes soon after: what is kept of it must be on the medium by then.
+        put_whole(path, memoryview(filesystem.read(damage.path))[damage.start : damage.end], filesystem)

@@ -10,6 +10,7 @@ import pyarrow as pa
 from harvest.storage.directories import make_directories
 from harvest.storage.filesystem import Filesystem
 from harvest.storage.journal.segments import segment_file
+from harvest.storage.journal.whole import put_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -43,7 +44,7 @@ def keep_raw(root: Path, segments: Iterable[SegmentFile], *, filesystem: Filesys
         sink = pa.BufferOutputStream()
         with pa.CompressedOutputStream(sink, "zstd") as packed:
             packed.write(filesystem.read(segment.path))
-        _write(path, memoryview(sink.getvalue()).cast("B"), filesystem)
+        put_whole(path, memoryview(sink.getvalue()).cast("B"), filesystem)
 
 
 def list_raw(root: Path, venue: str | None = None) -> list[SegmentFile]:
@@ -60,18 +61,3 @@ def read_bytes(path: Path) -> bytes:
     with pa.CompressedInputStream(pa.BufferReader(data), "zstd") as packed:
         unpacked: bytes = packed.read()
     return unpacked
-
-
-def _write(path: Path, data: memoryview, filesystem: Filesystem) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    if filesystem.exists(temporary):
-        filesystem.unlink(temporary)
-    descriptor = filesystem.create(temporary)
-    try:
-        while len(data):
-            data = data[filesystem.write(descriptor, data) :]
-        filesystem.fsync(descriptor)
-    finally:
-        filesystem.close(descriptor)
-    filesystem.rename(temporary, path)
-    filesystem.fsync_directory(path.parent)
