@@ -8,6 +8,15 @@ judges errors and closes.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harvest.venues.blocks import SEPARATOR, count, payloads
+
+if TYPE_CHECKING:
+    from harvest.venues.blocks import Block
+
 FINAL_TEXT = 0x81
 #: First bytes of frames that begin a message, that go on with one, and that may stand anywhere. With any
 #: other first byte a frame is a close frame or an error: nothing after it is a message.
@@ -16,10 +25,18 @@ CONTINUING = frozenset((0x00, 0x80))
 PING_PONG = frozenset((0x89, 0x8A))
 FINAL = 0x80
 MASKED = 0x80
+#: The first bytes of a text frame whose length is given by two more, which is nearly every one.
+_MEDIUM = (0x81, 126)
+_HEAD_BYTES = len(SEPARATOR)
+_OPENING_BRACE = ord("{")
+#: Less than this is taken frame by frame: to look at all of it at once has its price too.
+LINES_FROM_BYTES = 16 * 1024
 
 
 class FrameSlicer:
     """Split a server's frames into text payloads, and bytes to be passed on.
+
+    Pieces of at least ``lines_from_bytes`` come as a block in one piece, where they can.
 
     Order is kept across both ways: once a message was passed on, everything is, until :meth:`take` was
     called for each message passed on; and nothing is sliced any more after a close frame or an error.
@@ -32,6 +49,7 @@ class FrameSlicer:
         "_chunks",
         "_held",
         "_in_message",
+        "_lines_from_bytes",
         "_max_message_bytes",
         "_needed",
         "_sealed",
@@ -39,10 +57,11 @@ class FrameSlicer:
         "untaken",
     )
 
-    def __init__(self, max_message_bytes: int) -> None:
+    def __init__(self, max_message_bytes: int, *, lines_from_bytes: int = LINES_FROM_BYTES) -> None:
         #: Messages that were passed on and that nobody has taken yet.
         self.untaken = 0
         self._max_message_bytes = max_message_bytes
+        self._lines_from_bytes = max(lines_from_bytes, 2 * _HEAD_BYTES)
         self._chunks: list[bytes] = []
         self._held = 0
         self._needed = 0
@@ -50,7 +69,7 @@ class FrameSlicer:
         self._surplus = 0
         self._sealed = False
 
-    def feed(self, data: bytes) -> tuple[list[bytes], bytes]:
+    def feed(self, data: bytes) -> tuple[Block, bytes]:
         """Take the next bytes, and return the text payloads in them and the bytes to be passed on.
 
         The payloads stand before the bytes in the order of messages, always.
@@ -64,6 +83,7 @@ class FrameSlicer:
         if self._sealed:
             return [], data
 
+        lines = b""
         frames: list[bytes] = []
         passed: list[bytes] = []
         pos, end = 0, len(data)
@@ -73,13 +93,17 @@ class FrameSlicer:
             self._surplus -= pos
         while pos < end:
             if not (self.untaken or self._in_message):
+                if not (lines or frames) and end - pos >= self._lines_from_bytes:
+                    lines, pos = _slice_lines(data, pos, self._max_message_bytes)
                 pos = _slice_texts(data, pos, self._max_message_bytes, frames)
             stop = self._pass_one(data, pos)
             if stop == pos:
                 break
             passed.append(data[pos:stop])
             pos = stop
-        return frames, b"".join(passed)
+        if lines and frames:
+            return payloads(lines) + frames, b"".join(passed)
+        return lines or frames, b"".join(passed)
 
     def take(self) -> None:
         """Note that one of the messages passed on has reached the place where the payloads go."""
@@ -138,6 +162,40 @@ class FrameSlicer:
             self._in_message = not first & FINAL
             self.untaken += not self._in_message
         return stop
+
+
+def _slice_lines(data: bytes, pos: int, max_message_bytes: int) -> tuple[bytes, int]:
+    """Return the payloads of the text frames from ``pos`` on in one piece, and where they end; nothing where that cannot be.
+
+    All frames at once: what looks like the head of a frame is one if it stands where the frame before it ends.
+    """
+    view = np.frombuffer(data, np.uint8)
+    heads = np.flatnonzero(
+        (view[pos:-_HEAD_BYTES] == _MEDIUM[0]) & (view[pos + 1 : 1 - _HEAD_BYTES] == _MEDIUM[1])
+    )
+    heads += pos
+    lengths = view[heads + 2].astype(np.int64) << 8 | view[heads + 3]
+    ends = heads + _HEAD_BYTES + lengths
+    # What stands elsewhere is no head; from there on, and where the block cuts a frame, all is left to be taken one by one.
+    elsewhere = np.flatnonzero((heads != np.concatenate(((pos,), ends[:-1]))) | (ends > len(data)))
+    if len(elsewhere):
+        heads, lengths, ends = (one[: elsewhere[0]] for one in (heads, lengths, ends))
+    if (
+        not len(heads)
+        or lengths.min() < 126
+        or lengths.max() > max_message_bytes
+        or (view[heads + _HEAD_BYTES] != _OPENING_BRACE).any()
+    ):
+        return b"", pos
+    stop = int(ends[-1])
+    piece = bytearray(data[pos:stop])
+    written = np.frombuffer(piece, np.uint8)
+    for offset, byte in enumerate(SEPARATOR):
+        written[heads - pos + offset] = byte
+    lines = bytes(piece)
+    # Else one by one: for the full protocol to see what is no UTF-8, or for a newline to be left where it stands.
+    is_whole = count(lines) == len(heads) and (lines.isascii() or _is_utf8(lines))
+    return (lines, stop) if is_whole else (b"", pos)
 
 
 def _slice_texts(data: bytes, pos: int, max_message_bytes: int, frames: list[bytes]) -> int:

@@ -37,6 +37,7 @@ from harvest.pipeline.records import (
     TradesBody,
     Unserved,
 )
+from harvest.venues.blocks import payloads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from harvest.pipeline.machine import Pipeline
     from harvest.pipeline.records import Record
     from harvest.storage.quarantine import Quarantine
+    from harvest.venues.blocks import Block
 
 _LOGS: dict[Feed, BoundLogger] = {feed: get_logger(*TAGS[feed]) for feed in TAGS}
 _overload_log = get_logger("OVERLOAD")
@@ -89,7 +91,7 @@ class Intake:
         self._overloaded = False
         self._lost: dict[str, tuple[int, int]] = {}
 
-    def frames(self, connection: Opened, frames: list[bytes], recv_ns: int, mono_ns: int) -> Outcome:
+    def frames(self, connection: Opened, frames: Block, recv_ns: int, mono_ns: int) -> Outcome:
         """Take the frames of one block of ``connection``; returns what the stream must know of them."""
         self._blocks += 1
         if self._blocks % BLOCKS_PER_MEASURE == 0:
@@ -160,11 +162,12 @@ class Intake:
         """Record that other symbols are recorded from here on; ``added`` with their greatest stored trade ids."""
         return self._feed(Symbols(self._take_seq(), time.time_ns(), time.monotonic_ns(), added, removed))
 
-    def _let_go(self, connection: Opened, frames: list[bytes], recv_ns: int, mono_ns: int) -> Outcome:
+    def _let_go(self, connection: Opened, frames: Block, recv_ns: int, mono_ns: int) -> Outcome:
         """Count the market data of a block as lost; answers and notices take no memory, and are heard."""
         is_market_data = self._pipeline.venue.is_market_data
-        kept = [frame for frame in frames if not is_market_data(frame)]
-        lost = len(frames) - len(kept)
+        every = payloads(frames)
+        kept = [frame for frame in every if not is_market_data(frame)]
+        lost = len(every) - len(kept)
         outcome = Outcome()
         if kept:
             outcome = self._feed(Frames(self._take_seq(), recv_ns, mono_ns, connection.connection, kept))

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from harvest.nurseries.probe import Prober
     from harvest.pipeline.records import Opened
     from harvest.settings import StreamSettings
+    from harvest.venues.blocks import Block
     from harvest.venues.protocol import Venue
 
 #: A silence of which we stood still for more than this part ourselves is recorded as ours.
@@ -262,7 +263,7 @@ class Session:
             stats.since_mono_ns = self._opened.mono_ns
         return self._opened
 
-    def _take(self, frames: list[bytes], recv_ns: int, mono_ns: int) -> None:
+    def _take(self, frames: Block, recv_ns: int, mono_ns: int) -> None:
         """Take one block; called from within the receive, so it must not wait."""
         # A server may send before the handshake's caller has run again.
         outcome = self._around.intake.frames(self._open(), frames, recv_ns, mono_ns)

@@ -17,8 +17,9 @@ import trio
 
 from harvest.errors import HarvestError
 from harvest.nurseries.frames import FrameSlicer
+from harvest.venues.blocks import Block
 
-OnFrames: TypeAlias = Callable[[list[bytes], int, int], None]
+OnFrames: TypeAlias = Callable[[Block, int, int], None]
 """Takes the payloads of a block in their order, its receive time (UTC nanoseconds), and the same instant on
 the monotonic clock (nanoseconds)."""
 
@@ -173,7 +174,7 @@ class Tap(trio.abc.Stream):
         # What waited for its rest goes on: trio-websocket may see in it why the connection ended.
         return self._slicer.flush()
 
-    def _call(self, frames: list[bytes], recv_ns: int, mono_ns: int) -> None:
+    def _call(self, frames: Block, recv_ns: int, mono_ns: int) -> None:
         if self._muted or self.error is not None:
             return
         try:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from functools import cache
-from itertools import chain
-from struct import Struct
 from typing import TYPE_CHECKING
 
 from harvest.storage.kinds import DEPTH, OFI, WS
 from harvest.storage.tables import NOT_MARKED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from harvest.market import Level
     from harvest.storage.kinds import Kind
     from harvest.storage.tables import Table, Tables
@@ -115,22 +110,13 @@ class BookRows:
         table.count += 1
 
 
-@cache
-def _packer(levels: int) -> Callable[..., bytes]:
-    """Give what packs so many levels at once, which takes half as long as one number after the other."""
-    return Struct(f"{2 * levels}d").pack
-
-
 def _add_depth(
     table: Table, row: DepthRow, bids: list[Level], asks: list[Level], seq: int, recv_ns: int, source: int
 ) -> None:
-    assert table.bids is not None
-    assert table.asks is not None
     if table.marked_seq != seq or source != WS:
         table.mark(seq, recv_ns, source)
     table.rows += _pack_depth(*row, len(bids), len(asks))
-    table.bids.frombytes(_packer(len(bids))(*chain.from_iterable(bids)))
-    table.asks.frombytes(_packer(len(asks))(*chain.from_iterable(asks)))
+    table.add_levels(bids, asks)
     table.count += 1
     if source != WS:
         # What follows in the same record has another source, and so another mark.

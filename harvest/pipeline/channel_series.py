@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from harvest.pipeline.times import to_us
@@ -147,8 +146,6 @@ class PartialBooks(UpdateSeries):
     kind = PARTIAL_DEPTH
 
     def _pack(self, table: Table, message: PartialBook, event_us: int) -> None:
-        assert table.bids is not None
-        assert table.asks is not None
         trade_time, bids, asks = message.trade_time, message.bids, message.asks
         table.rows += PARTIAL_DEPTH.packer.pack(
             event_us,
@@ -157,8 +154,7 @@ class PartialBooks(UpdateSeries):
             len(bids),
             len(asks),
         )
-        table.bids.extend(chain.from_iterable(bids))
-        table.asks.extend(chain.from_iterable(asks))
+        table.add_levels(bids, asks)
 
 
 class TimedSeries(ChannelSeries):

@@ -5,15 +5,16 @@ Synchronous, and without files or clocks: rows are a function of the records, fo
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from harvest.errors import MalformedMessageError
-from harvest.market import CHANNEL, CHANNELS, DIFF, TRADE
+from harvest.market import CHANNELS
 from harvest.pipeline.breaks import BreakRows
 from harvest.pipeline.channels import Channels
 from harvest.pipeline.checkpoint import encode_state
 from harvest.pipeline.cumulative import CumulativeDelta
-from harvest.pipeline.events import Event, Malformed, Outcome
+from harvest.pipeline.events import Event, Outcome
+from harvest.pipeline.messages import Messages
 from harvest.pipeline.orderbook import BookSeries
 from harvest.pipeline.recorded import RecordedSymbols
 from harvest.pipeline.records import (
@@ -34,15 +35,14 @@ from harvest.pipeline.records import (
 from harvest.pipeline.trades import TradeSeries
 from harvest.storage.kinds import orderbook
 from harvest.storage.tables import Tables
-from harvest.venues.protocol import Acknowledgement, Refusal, ShutdownNotice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from harvest.market import Channel, IdSpace
     from harvest.metrics import Metrics
-    from harvest.pipeline.records import Body, Record
-    from harvest.venues.protocol import Control, TradeEvent, Venue
+    from harvest.pipeline.records import Record
+    from harvest.venues.protocol import TradeEvent, Venue
 
 #: Empty tables of dates this many days back are let go; a row that comes for them opens a new one.
 DAYS_KEPT = 3
@@ -76,8 +76,6 @@ class Pipeline:
         self.metrics = metrics
         self._cumulative = None if resume_cvd is None else CumulativeDelta(resume_cvd)
         self.tables = Tables(max_rows=max_rows, derive=self._cumulative.derive if self._cumulative else None)
-        #: Which trade ids are recorded; the first trade decides where nobody has.
-        self.id_space: IdSpace | None = id_space
         self._levels = levels
         self._orderbook_kind = orderbook(levels)
         self._max_pending_diffs = max_pending_diffs
@@ -88,13 +86,14 @@ class Pipeline:
             symbols, metrics, make_trades=self._make_trades, make_book=self._make_book
         )
         self._trades, self._books = self._recorded.trades, self._recorded.books
+        self._messages = Messages(venue, self._recorded, metrics, self._events, id_space)
         #: What is neither trades nor books.
         self.channels = Channels(
             channels,
             symbols or (),
             (venue, self.tables, metrics, self._breaks),
             is_recorded=self._recorded.accepts,
-            on_malformed=self._take_malformed,
+            on_malformed=self._messages.take_malformed,
         )
         for symbol in symbols or ():
             self._recorded.add_trades(symbol)
@@ -104,7 +103,8 @@ class Pipeline:
         """Take the next record; its rows are in the tables when this returns."""
         data_messages, fetched_to = 0, None
         if isinstance(record, Frames):
-            data_messages = self._take_frames(record)
+            data_messages = self._messages.take(record, self.channels)
+            self.channels.delivered(record, data_messages)
         elif isinstance(record, SnapshotBody):
             self._take_snapshot(record)
         elif isinstance(record, AuditBegun | AuditBody):
@@ -138,6 +138,11 @@ class Pipeline:
         outcome = Outcome(data_messages, self._events[:], fetched_to)
         self._events.clear()
         return outcome
+
+    @property
+    def id_space(self) -> IdSpace | None:
+        """Which trade ids are recorded; None where nobody has decided yet."""
+        return self._messages.id_space
 
     def book(self, symbol: str) -> BookSeries | None:
         """Return the book of ``symbol``, if a diff or a snapshot of it was seen."""
@@ -194,43 +199,6 @@ class Pipeline:
         if self._cumulative is not None:
             self._cumulative.forget_before(day + DAYS_KEPT - SUMS_KEPT)
 
-    def _take_frames(self, record: Frames) -> int:
-        decode, trades, books = self.venue.decode, self._trades, self._books
-        seq, recv_ns, mono_ns = record.seq, record.recv_ns, record.mono_ns
-        heard = self.metrics.heard.setdefault(record.connection, {})
-        data_messages = 0
-        for frame in record.frames:
-            try:
-                # Its ``shape`` says which it is; a cast would cost what an isinstance does.
-                message: Any = decode(frame)
-            except MalformedMessageError as error:
-                self._take_malformed(error, record)
-                continue
-            if message.shape == TRADE:
-                trade_series = trades.get(message.symbol) or self._recorded.add_trades(message.symbol)
-                if trade_series is None:
-                    continue
-                if message.id_space != (self.id_space or self._decide(message.id_space)):
-                    self.metrics.other_events[f"{message.id_space} trade"] += 1
-                    continue
-                data_messages += 1
-                heard[message.symbol] = mono_ns
-                trade_series.take(message, seq, recv_ns, mono_ns)
-            elif message.shape == DIFF:
-                book_series = books.get(message.symbol) or self._recorded.add_book(message.symbol)
-                if book_series is not None:
-                    data_messages += 1
-                    heard[message.symbol] = mono_ns
-                    book_series.take(message, seq, recv_ns, mono_ns)
-            elif message.shape == CHANNEL:
-                if self.channels.take(message, record.connection, seq, recv_ns, mono_ns):
-                    data_messages += 1
-                    heard[message.symbol] = mono_ns
-            else:
-                self._take_control(message)
-        self.channels.delivered(record, data_messages)
-        return data_messages
-
     def _take_snapshot(self, record: SnapshotBody) -> None:
         series = self._books.get(record.symbol) or self._recorded.add_book(record.symbol)
         if series is None:
@@ -238,7 +206,7 @@ class Pipeline:
         try:
             snapshot = self.venue.decode_snapshot(record.body)
         except MalformedMessageError as error:
-            self._take_malformed(error, record)
+            self._messages.take_malformed(error, record)
             series.want_snapshot("malformed")
             return
         series.take_snapshot(snapshot, record.seq, record.recv_ns)
@@ -255,7 +223,7 @@ class Pipeline:
             try:
                 snapshot = self.venue.decode_snapshot(record.body)
             except MalformedMessageError as error:
-                self._take_malformed(error, record)
+                self._messages.take_malformed(error, record)
                 series.audits.abandon("malformed")
                 return
             series.audits.take_snapshot(snapshot, record.seq, record.recv_ns)
@@ -268,7 +236,7 @@ class Pipeline:
         try:
             trades = self.venue.decode_trades(event, record.symbol, record.body)
         except MalformedMessageError as error:
-            self._take_malformed(error, record)
+            self._messages.take_malformed(error, record)
             return 0, None
         stored = series.take_fetched(trades, record.from_id, record.to_id, record.seq, record.recv_ns)
         return stored, trades[-1].trade_id if trades else None
@@ -277,23 +245,6 @@ class Pipeline:
         series = self._recorded.trades_of(record.symbol)
         if series is not None:
             series.give_up(record.from_id, record.to_id, record.reason, record.seq, record.recv_ns)
-
-    def _take_malformed(self, error: MalformedMessageError, record: Frames | Body) -> None:
-        self.metrics.malformed += 1
-        source = record.connection if isinstance(record, Frames) else "rest"
-        self._events.append(Malformed(source, record.recv_ns, error.why, error.raw))
-
-    def _take_control(self, message: Control) -> None:
-        if isinstance(message, Acknowledgement | Refusal | ShutdownNotice):
-            self._events.append(message)
-        else:
-            # An OtherEvent, or what a decoder gives in its place for speed.
-            counter = self.metrics.other_events if message.known else self.metrics.unknown_events
-            counter[message.name] += 1
-
-    def _decide(self, id_space: IdSpace) -> IdSpace:
-        self.id_space = id_space
-        return id_space
 
     def _make_trades(self, symbol: str) -> TradeSeries:
         return TradeSeries(

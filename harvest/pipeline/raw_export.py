@@ -15,6 +15,7 @@ from harvest.pipeline.records import Frames, SnapshotBody
 from harvest.storage.journal import FIRST_KIND, RunContents, list_raw, list_segments, read_segment
 from harvest.storage.layout import encode_symbol
 from harvest.venues import VENUES
+from harvest.venues.blocks import payloads
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -106,7 +107,7 @@ def _lines(segments: list[SegmentFile]) -> Iterator[tuple[str, str, int, bytes]]
             if isinstance(record, SnapshotBody):
                 yield name, record.symbol, record.recv_ns, record.body
             elif isinstance(record, Frames):
-                for frame in record.frames:
+                for frame in payloads(record.frames):
                     symbol = venue.symbol_of(frame)
                     if symbol is not None:
                         yield name, symbol, record.recv_ns, frame

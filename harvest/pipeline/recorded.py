@@ -40,11 +40,11 @@ class RecordedSymbols:
         self._make_book = make_book
         self._aside: dict[str, tuple[TradeSeries | None, BookSeries | None]] = {}
 
-    def accepts(self, symbol: str) -> bool:
-        """Tell whether a symbol is recorded; one that is not is counted."""
+    def accepts(self, symbol: str, messages: int = 1) -> bool:
+        """Tell whether a symbol is recorded; the messages of one that is not are counted."""
         if (symbol in self._symbols) if self._symbols is not None else is_storable(symbol):
             return True
-        self._metrics.unknown_symbols[symbol] += 1
+        self._metrics.unknown_symbols[symbol] += messages
         return False
 
     def include(self, symbol: str) -> None:
@@ -52,9 +52,9 @@ class RecordedSymbols:
         if self._symbols is not None:
             self._symbols.add(symbol)
 
-    def add_trades(self, symbol: str) -> TradeSeries | None:
-        """Begin the trades of a symbol; None if it is not recorded."""
-        if not self.accepts(symbol):
+    def add_trades(self, symbol: str, messages: int = 1) -> TradeSeries | None:
+        """Begin the trades of a symbol, of which so many have come; None if it is not recorded."""
+        if not self.accepts(symbol, messages):
             return None
         series = self.trades[symbol] = self._make_trades(symbol)
         return series

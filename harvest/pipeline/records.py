@@ -9,16 +9,17 @@ from __future__ import annotations
 import msgspec
 
 from harvest.market import Channel, Feed
+from harvest.venues.blocks import Block
 
 
 class Frames(msgspec.Struct, gc=False, array_like=True):
-    """The whole text frames of one received block, in order, with one receive time."""
+    """The payloads of the whole text frames of one received block, in order, with one receive time."""
 
     seq: int
     recv_ns: int
     mono_ns: int
     connection: str
-    frames: list[bytes]
+    frames: Block
 
 
 class SnapshotBody(msgspec.Struct, gc=False, array_like=True):

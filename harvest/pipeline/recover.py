@@ -20,6 +20,7 @@ from harvest.pipeline.records import Checkpoint, Frames, Opened, Overload, Resum
 from harvest.pipeline.recovered_files import RecoveredFiles
 from harvest.pipeline.restoration import RestoredPipeline
 from harvest.storage.quarantine import Quarantine
+from harvest.venues.blocks import payloads
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -157,7 +158,7 @@ class _Recovery:
     def _take(self, record: Record) -> None:
         if isinstance(record, Frames):
             if self._wanted is not None:
-                record = msgspec.structs.replace(record, frames=self._wanted_frames(record.frames))
+                record = msgspec.structs.replace(record, frames=self._wanted_frames(payloads(record.frames)))
         elif isinstance(record, Checkpoint):
             if self._is_wanted(record.symbol):
                 self._take_checkpoint(record)

@@ -25,7 +25,7 @@ class RestoredPipeline(Pipeline):
         """
         state = decode_state(symbol, checkpoint)
         self._recorded.include(symbol)
-        self.id_space = self.id_space or state.id_space
+        self._messages.id_space = self.id_space or state.id_space
         # What was there must not shine through where the state has nothing.
         self._trades.pop(symbol, None)
         self._books.pop(symbol, None)

@@ -24,9 +24,16 @@ if TYPE_CHECKING:
     from harvest.storage.tables import Table, Tables
 
 
+#: Trades from which on they are looked at together.
+RUN = 4
 _pack = PRICES.packer.pack
-_TYPE_CODES: dict[str | None, int] = {name: code for code, name in enumerate(TRADE_TYPES)} | {None: 255}
+_NO_TYPE = 255
+_TYPE_CODES: dict[str | None, int] = {name: code for code, name in enumerate(TRADE_TYPES)} | {None: _NO_TYPE}
 _OTHER_TYPE = TRADE_TYPES.index("OTHER")
+
+
+def _type_code(trade_type: str | None) -> int:
+    return _TYPE_CODES.get(trade_type, _OTHER_TYPE)
 
 
 class TradeSeries:
@@ -70,14 +77,67 @@ class TradeSeries:
         self._table = None
         self._day_from_us, self._day_until_us = 1, 0
 
-    def take(self, trade: Trade, seq: int, recv_ns: int, mono_ns: int) -> None:
-        """Pack one trade of the record ``seq``, unless its id is stored already."""
+    def take(self, trades: list[Trade], seq: int, recv_ns: int, mono_ns: int) -> None:
+        """Pack the trades of the record ``seq``, in their order, except those whose ids are stored already."""
         if self._doubtful:
             self.settle(seq, recv_ns)
+        taken, count = 0, len(trades)
+        while taken < count:
+            if count - taken >= RUN:
+                taken += self._take_run(trades[taken:] if taken else trades, seq, recv_ns, mono_ns)
+            # One that ends a run, or of too few to be one.
+            if taken < count:
+                self._take_one(trades[taken], seq, recv_ns, mono_ns)
+                taken += 1
+
+    def _take_run(self, trades: list[Trade], seq: int, recv_ns: int, mono_ns: int) -> int:
+        """Pack trades as long as one follows the other within the open date; returns how many did."""
+        table = self._table
+        if table is None:
+            return 0
+        # As the venue gives times: in the unit of the first. Where another one comes, it is outside of these bounds.
+        scale = 1000 if trades[0].trade_time < MICROSECONDS_FROM else 1
+        begin, end = self._day_from_us // scale, self._day_until_us // scale
+        is_typed = trades[0].id_space == "raw"
+        type_code = _NO_TYPE
+        next_id = self.sequence.next_id
+        packed: list[bytes] = []
+        append = packed.append
+        for trade in trades:
+            trade_id, trade_time, event_time = trade.trade_id, trade.trade_time, trade.event_time
+            if trade_id != next_id or not begin <= trade_time <= event_time < end:
+                break
+            if is_typed:
+                type_code = _type_code(trade.trade_type)
+            next_id = trade_id + 1
+            append(
+                _pack(
+                    event_time * scale,
+                    trade_time * scale,
+                    trade_id,
+                    trade.price,
+                    trade.qty,
+                    trade.aggressor_sold,
+                    type_code,
+                )
+            )
+        if not packed:
+            return 0
+        self.sequence.next_id = next_id
+        if table.marked_seq != seq:
+            table.mark(seq, recv_ns, WS)
+        table.rows += b"".join(packed)
+        table.count += len(packed)
+        stats = self.stats
+        stats.last_mono_ns, stats.last_recv_ns = mono_ns, recv_ns
+        stats.stored += len(packed)
+        return len(packed)
+
+    def _take_one(self, trade: Trade, seq: int, recv_ns: int, mono_ns: int) -> None:
+        """Pack one trade, whatever its id and its date."""
         trade_id = trade.trade_id
-        sequence = self.sequence
-        if trade_id == sequence.next_id:
-            sequence.next_id = trade_id + 1
+        if trade_id == self.sequence.next_id:
+            self.sequence.next_id = trade_id + 1
         elif not self._accept_irregular(trade_id, seq, recv_ns):
             self.stats.last_mono_ns = mono_ns
             return
@@ -132,7 +192,6 @@ class TradeSeries:
             table.mark(seq, recv_ns, source)
             if mono_ns is not None:
                 self.stats.last_mono_ns, self.stats.last_recv_ns = mono_ns, recv_ns
-        trade_type = trade.trade_type
         table.rows += _pack(
             event_us,
             trade_us,
@@ -140,7 +199,7 @@ class TradeSeries:
             trade.price,
             trade.qty,
             trade.aggressor_sold,
-            255 if trade_type is None else _TYPE_CODES.get(trade_type, _OTHER_TYPE),
+            _type_code(trade.trade_type),
         )
         table.count += 1
         self.stats.stored += 1

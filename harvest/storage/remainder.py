@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from harvest.storage.tables import Sealed
+from harvest.storage.tables import Levels, Sealed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -68,10 +68,6 @@ def _cut(sealed: Sealed, marks: NDArray[np.int64], start: int, end: int) -> Seal
     cut = marks[start:end].copy()
     cut[:, 0] -= first_row
     size = sealed.kind.dtype.itemsize
-    bids, asks = (
-        None if pairs is None else _cut_levels(sealed, pairs, number, first_row, end_row)
-        for pairs, number in ((sealed.bids, "n_bids"), (sealed.asks, "n_asks"))
-    )
     return Sealed(
         sealed.kind,
         sealed.symbol,
@@ -81,14 +77,16 @@ def _cut(sealed: Sealed, marks: NDArray[np.int64], start: int, end: int) -> Seal
         int(cut[-1, 1]),
         sealed.packed()[first_row * size : end_row * size],
         array("q", cut.tobytes()),
-        bids,
-        asks,
+        None if sealed.levels is None else _cut_levels(sealed, sealed.levels, first_row, end_row),
     )
 
 
-def _cut_levels(
-    sealed: Sealed, pairs: array[float], number: str, first_row: int, end_row: int
-) -> array[float]:
-    counts = np.frombuffer(sealed.packed(), sealed.kind.dtype)[number]
-    before, within = int(counts[:first_row].sum()), int(counts[first_row:end_row].sum())
-    return pairs[2 * before : 2 * (before + within)]
+def _cut_levels(sealed: Sealed, levels: Levels, first_row: int, end_row: int) -> Levels:
+    rows = np.frombuffer(sealed.packed(), sealed.kind.dtype)
+    cuts = {}
+    for number in ("n_bids", "n_asks"):
+        before = int(rows[number][:first_row].sum())
+        cuts[number] = slice(before, before + int(rows[number][first_row:end_row].sum()))
+    bid_px, bid_qty, ask_px, ask_qty = levels
+    bids, asks = cuts["n_bids"], cuts["n_asks"]
+    return bid_px[bids], bid_qty[bids], ask_px[asks], ask_qty[asks]

@@ -13,6 +13,7 @@ import msgspec
 
 from harvest.errors import MalformedMessageError, UnknownSymbolError
 from harvest.market import BookSnapshot, Feed, Instrument, Level
+from harvest.venues import blocks
 from harvest.venues.binance_channels import RestOpenInterest
 from harvest.venues.binance_wire import ExchangeInfo, RestAggTrade, RestTrade, WireInstrument, WireSnapshot
 from harvest.venues.protocol import (
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 STREAMS_PER_REQUEST = 100
 #: The name of a combined message's stream ends within these bytes: symbols have 64 characters at most.
 STREAM_NAME_BYTES = 320
+#: The mean size of messages above which they are decoded one by one.
+LARGE_BYTES = 512
 #: What exchangeInfo says of an instrument that will not trade again.
 ENDED = frozenset({"SETTLING", "DELIVERING", "DELIVERED", "CLOSE", "CLOSED"})
 #: maximum / step below this is held exactly by float64, whose integers are exact to 2**53.
@@ -152,6 +155,22 @@ def _refusal(envelope: Envelope) -> Refusal:
 
 def _reason(error: Exception) -> str:
     return "nested too deeply" if isinstance(error, RecursionError) else str(error)
+
+
+def decode_lines(decoder: msgspec.json.Decoder[Any], lines: bytes) -> list[Any] | None:
+    """Decode the messages of a block in one piece, the ``data`` of each; None if one of them is not what ``decoder`` takes.
+
+    Large ones are better decoded one by one: what one of them leaves in the processor's cache serves the next.
+    """
+    expected = blocks.count(lines)
+    if len(lines) > LARGE_BYTES * expected:
+        return None
+    try:
+        messages = [envelope.data for envelope in decoder.decode_lines(lines)]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    # A payload that holds two would pass; none is empty, so that their number tells.
+    return messages if len(messages) == expected else None
 
 
 def decode_typed(decoder: msgspec.json.Decoder[Any], venue: str, what: str, body: bytes) -> Any:

@@ -69,7 +69,8 @@ class Message(msgspec.Struct, gc=False):
     data: AggTrade | DepthUpdate | RawTrade
 
 
-_decode = msgspec.json.Decoder(Message, strict=False).decode
+_decoder = msgspec.json.Decoder(Message, strict=False)
+_decode = _decoder.decode
 RECORDED = frozenset({"aggTrade", "trade", "depthUpdate"})
 KNOWN = frozenset({"kline", "24hrTicker", "avgPrice"})
 
@@ -161,6 +162,10 @@ class BinanceSpot:
         message: PartialMessage = binance.decode_typed(_partial, self.name, "partial depth", frame)
         symbol, book = message.stream.partition("@")[0].upper(), message.data
         return PartialDepth(symbol, book.last_update_id, book.bids, book.asks, None, None)
+
+    def decode_lines(self, lines: bytes) -> list[Trade | BookDiff | ChannelMessage | Control] | None:
+        """Decode a block that is in one piece at one stroke; None where its messages are to be decoded one by one."""
+        return binance.decode_lines(_decoder, lines)
 
     def symbol_of(self, frame: bytes) -> str | None:
         """Tell at a glance which symbol a message is of; None where only ``decode`` can tell."""

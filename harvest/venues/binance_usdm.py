@@ -80,7 +80,8 @@ class Message(msgspec.Struct, gc=False):
     data: AggTrade | DepthUpdate | RawTrade | BookTicker | MarkPriceUpdate | ForceOrder
 
 
-_decode = msgspec.json.Decoder(Message, strict=False).decode
+_decoder = msgspec.json.Decoder(Message, strict=False)
+_decode = _decoder.decode
 RECORDED = frozenset({"aggTrade", "trade", "depthUpdate", "bookTicker", "markPriceUpdate", "forceOrder"})
 KNOWN = frozenset(
     {
@@ -169,6 +170,12 @@ class BinanceUsdm:
                 message.trade_time,
             )
         return message  # type: ignore[return-value]
+
+    def decode_lines(self, lines: bytes) -> list[Trade | BookDiff | ChannelMessage | Control] | None:
+        """Decode a block that is in one piece at one stroke; None where its messages are to be decoded one by one."""
+        messages = binance.decode_lines(_decoder, lines)
+        # Whether it is a diff, or partial depth, the stream's name alone can tell.
+        return None if messages is None or DepthUpdate in set(map(type, messages)) else messages
 
     def symbol_of(self, frame: bytes) -> str | None:
         """Tell at a glance which symbol a message is of; None where only ``decode`` can tell."""

@@ -132,6 +132,10 @@ class Venue(Protocol):
         """
         ...
 
+    def decode_lines(self, lines: bytes) -> list[Trade | BookDiff | ChannelMessage | Control] | None:
+        """Decode a block that is in one piece at one stroke; None where its messages are to be decoded one by one."""
+        ...
+
     def symbol_of(self, frame: bytes) -> str | None:
         """Tell at a glance which symbol a WebSocket message is of; None where only ``decode`` can tell."""
         ...

@@ -124,7 +124,7 @@ ATTRIBUTES: dict[type, dict[str, tuple[type, str] | str]] = {
         ),
     },
     Pipeline: {
-        "id_space": (SymbolState, "id_space"),
+        "_messages": (SymbolState, "id_space"),
         "_trades": (SymbolState, "trades"),
         "_books": (SymbolState, "book"),
         "_recorded": "a symbol is recorded from its restoration on",

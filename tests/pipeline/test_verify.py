@@ -77,7 +77,7 @@ def test_ids_that_rest_brought_are_not_missing_and_what_it_did_not_bring_has_its
     page = [
         {"a": n, "p": "1", "q": "1", "T": MIDNIGHT_MS - 1000, "m": False, "f": n, "l": n} for n in (2, 3, 6)
     ]
-    run.pipeline.id_space = "aggregate"
+    run.pipeline._messages.id_space = "aggregate"
     run.seq += 1
     body = json.dumps(page).encode()
     run.pipeline.feed(TradesBody(run.seq, run.recv_ns + 10**9, 0, "BTCUSDT", 2, 9, body))

@@ -224,14 +224,20 @@ def _rows(sealed: Sealed) -> Iterator[tuple[Any, ...]]:
     size, dtype = sealed.kind.dtype.itemsize, sealed.kind.dtype
     marks = [tuple(sealed.marks[at : at + 4]) for at in range(0, len(sealed.marks), 4)]
     ends = [*(mark[0] for mark in marks[1:]), sealed.count]
-    bids, asks = ((side or ()) for side in (sealed.bids, sealed.asks))
     bid_at = ask_at = 0
     packed = np.frombuffer(sealed.rows, dtype)
     for (start, *mark), end in zip(marks, ends, strict=True):
         for index in range(start, end):
             levels: tuple[Any, ...] = ()
-            if sealed.bids is not None:
-                n_bids, n_asks = 2 * int(packed["n_bids"][index]), 2 * int(packed["n_asks"][index])
-                levels = (tuple(bids[bid_at : bid_at + n_bids]), tuple(asks[ask_at : ask_at + n_asks]))
-                bid_at, ask_at = bid_at + n_bids, ask_at + n_asks
+            if sealed.levels is not None:
+                bid_end, ask_end = (
+                    bid_at + int(packed["n_bids"][index]),
+                    ask_at + int(packed["n_asks"][index]),
+                )
+                bids, asks = slice(bid_at, bid_end), slice(ask_at, ask_end)
+                levels = tuple(
+                    tuple(column[side])
+                    for column, side in zip(sealed.levels, (bids, bids, asks, asks), strict=True)
+                )
+                bid_at, ask_at = bid_end, ask_end
             yield (*mark, bytes(sealed.rows[index * size : (index + 1) * size]), *levels)

@@ -110,8 +110,6 @@ def one_of_each() -> list[Sealed]:
             table.rows += kind.packer.pack(*row)
             table.count += 1
     table = tables.table(DEPTH, "BTCUSDT", DAY)
-    assert table.bids is not None
-    assert table.asks is not None
     diffs = [
         (UNKNOWN, UNKNOWN, UNKNOWN, 3, UNKNOWN, 1, [(100.0, 1.0), (99.5, 2.0)], [(101.0, 4.0)], 1),
         (at, at - 1, 4, 5, 3, 0, [], [], 0),
@@ -120,12 +118,9 @@ def one_of_each() -> list[Sealed]:
     for index, (*row, bids, asks, source) in enumerate(diffs):
         table.mark(10 + index, 1000 + index, source)
         table.rows += DEPTH.packer.pack(*row, len(bids), len(asks))
-        table.bids.extend(number for level in bids for number in level)
-        table.asks.extend(number for level in asks for number in level)
+        table.add_levels(bids, asks)
         table.count += 1
     table = tables.table(PARTIAL_DEPTH, "BTCUSDT", DAY)
-    assert table.bids is not None
-    assert table.asks is not None
     for index, (event_us, bids, asks) in enumerate(
         [
             (UNKNOWN, [(100.0, 1.0), (99.5, 2.0)], [(101.0, 4.0)]),
@@ -135,8 +130,7 @@ def one_of_each() -> list[Sealed]:
     ):
         table.mark(10 + index, 1000 + index, 0)
         table.rows += PARTIAL_DEPTH.packer.pack(event_us, UNKNOWN, 5 + index, len(bids), len(asks))
-        table.bids.extend(number for level in bids for number in level)
-        table.asks.extend(number for level in asks for number in level)
+        table.add_levels(bids, asks)
         table.count += 1
     tables.seal_all()
     return tables.take_sealed()
@@ -147,19 +141,20 @@ def expected_rows(sealed: Sealed) -> list[dict[str, Any]]:
     kind = sealed.kind
     names = [column.name for column in kind.columns if column.packed] + [name for name, _ in kind.extra]
     starts = list(sealed.marks[0::4])
-    levels = {
-        side: list(pairs) for side, pairs in (("bid", sealed.bids), ("ask", sealed.asks)) if pairs is not None
-    }
+    names_of_levels = ("bid_px", "bid_qty", "ask_px", "ask_qty")
+    levels = (
+        {} if sealed.levels is None else dict(zip(names_of_levels, map(list, sealed.levels), strict=True))
+    )
     rows = []
     for index, values in enumerate(kind.packer.iter_unpack(sealed.packed())):
         packed = dict(zip(names, values, strict=True))
         block = max(at for at, start in enumerate(starts) if start <= index)
         _, seq, recv_ns, source = sealed.marks[4 * block : 4 * block + 4]
         packed.update(seq=seq, recv_ns=recv_ns, source=source)
-        for side, pairs in levels.items():
-            count = 2 * packed[f"n_{side}s"]
-            packed[f"{side}_px"], packed[f"{side}_qty"] = pairs[0:count:2], pairs[1:count:2]
-            del pairs[:count]
+        for name, values_left in levels.items():
+            count = packed[f"n_{name[:3]}s"]
+            packed[name] = values_left[:count]
+            del values_left[:count]
         row = {}
         for column in kind.columns:
             value = packed[column.name]

@@ -48,7 +48,7 @@ def every_kind(root: Path) -> None:
                 sealed.marks[place] += shift
             moved = type(sealed)(
                 sealed.kind, sealed.symbol, sealed.day, sealed.count, sealed.first_seq + shift,
-                sealed.last_seq + shift, sealed.rows, sealed.marks, sealed.bids, sealed.asks,
+                sealed.last_seq + shift, sealed.rows, sealed.marks, sealed.levels,
             )  # fmt: skip
             publish(root, moved)
 

@@ -71,12 +71,13 @@ def sealed_rows(draw: st.DrawFn, kind: Kind) -> Sealed:
     marks = array("q")
     for start, seq in zip(starts, seqs, strict=True):
         marks.extend((start, seq, draw(st.integers(0, 2**62)), draw(st.integers(0, 2))))
-    sides = {}
-    for name, side in (("bids", -2), ("asks", -1)) if kind.extra else ():
-        count = 2 * sum(row[side] for row in rows)
-        sides[name] = array("d", draw(st.lists(st.floats(allow_nan=False), min_size=count, max_size=count)))
+    levels = None
+    if kind.extra:
+        sizes = [sum(row[side] for row in rows) for side in (-2, -2, -1, -1)]
+        numbers = st.floats(allow_nan=False)
+        levels = tuple(array("d", draw(st.lists(numbers, min_size=size, max_size=size))) for size in sizes)
     packed = b"".join(kind.packer.pack(*row) for row in rows)
-    return Sealed(kind, "BTCUSDT", DAY, len(rows), seqs[0], seqs[-1], packed, marks, **sides)
+    return Sealed(kind, "BTCUSDT", DAY, len(rows), seqs[0], seqs[-1], packed, marks, levels)
 
 
 @pytest.mark.parametrize("kind", kinds(3).values(), ids=lambda kind: kind.name)
@@ -140,15 +141,14 @@ def test_metadata_leaves_out_what_is_not_known() -> None:
 
 def test_ids_and_times_that_are_all_unknown_are_left_out() -> None:
     (depth,) = (sealed for sealed in one_of_each() if sealed.kind is DEPTH)
-    assert depth.bids is not None
-    assert depth.asks is not None
+    assert depth.levels is not None
+    bid_px, bid_qty, ask_px, ask_qty = depth.levels
     first = attrs.evolve(
         depth,
         count=1,
         rows=bytes(depth.rows[: DEPTH.packer.size]),
         marks=depth.marks[:4],
-        bids=depth.bids[:4],
-        asks=depth.asks[:2],
+        levels=(bid_px[:2], bid_qty[:2], ask_px[:1], ask_qty[:1]),
     )
     metadata = encode(first, PROVENANCE).metadata
     assert metadata["first_id"] == metadata["last_id"] == "3"

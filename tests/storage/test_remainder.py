@@ -20,14 +20,11 @@ intervals = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 8)), max_size=
 def sealed_depth(seqs: list[int], sizes: list[int]) -> Sealed:
     """Seal a row of ``depth`` for each seq, with levels that nothing else has."""
     table = Tables(max_rows=10**9).table(DEPTH, "BTCUSDT", DAY)
-    assert table.bids is not None
-    assert table.asks is not None
     for number, (seq, size) in enumerate(zip(seqs, sizes, strict=True)):
         if table.marked_seq != seq or number % 3 == 0:
             table.mark(seq, 1000 + number, number % 3)
         table.rows += DEPTH.packer.pack(UNKNOWN, UNKNOWN, number, number, UNKNOWN, 0, size, 2 - size)
-        table.bids.extend([float(number), 1.0] * size)
-        table.asks.extend([float(number), 2.0] * (2 - size))
+        table.add_levels([(float(number), 1.0)] * size, [(float(number), 2.0)] * (2 - size))
         table.count += 1
     return table.seal()
 
@@ -56,5 +53,5 @@ def test_exactly_the_rows_are_left_that_no_interval_covers_and_no_part_spans_one
         own = [row["seq"] for row in expected_rows(part)]
         assert (part.count, part.first_seq, part.last_seq) == (len(own), own[0], own[-1])
         assert not any(part.first_seq <= last and first <= part.last_seq for first, last in committed)
-        assert part.bids is not None
-        assert len(part.bids) == 2 * sum(len(row["bid_px"]) for row in expected_rows(part))
+        assert part.levels is not None
+        assert len(part.levels[0]) == sum(len(row["bid_px"]) for row in expected_rows(part))
