@@ -35,6 +35,7 @@ from rich.console import Console
 
 from harvest import log as logging
 from harvest.errors import HarvestError
+from harvest.interpreter import settle
 from harvest.nurseries.display import Display
 from harvest.nurseries.instruments import Instruments
 from harvest.nurseries.reload import Reload
@@ -64,9 +65,6 @@ EXIT_UNWRITTEN = 1
 LAST_GAPS_S = 5.0
 #: As a shell reports a process that a signal ended.
 EXIT_INTERRUPTED = 130
-#: After so long a thread that writes must let the loop run, where five times as much is usual: that is what the loop stands
-#: still at most, as far as it is up to us.
-SWITCH_S = 0.001
 
 
 def run_until_done(
@@ -89,7 +87,6 @@ def run_until_done(
     logging.configure(
         log_format=settings.log.format, level=settings.log.level, stream=None if shown is None else _Late()
     )
-    sys.setswitchinterval(SWITCH_S)
     if reload is not None and hasattr(signal, "SIGHUP"):
         # Until it is listened to, it must not end what has just begun.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -196,6 +193,7 @@ class Run:
             f"run {parts.run_id}: {parts.venue_name}, {len(capture.symbols)} symbols, to {capture.output_dir}",
             run=parts.run_id,
         )
+        settle()
         trio.lowlevel.add_instrument(parts.lag)
         try:
             async with trio.open_nursery() as root:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import sys
 import tempfile
 import time
 from contextlib import redirect_stdout
@@ -17,7 +16,6 @@ import trio
 from bench.peers.harvesting import harvesting
 from bench.peers.load import EVENT_TIME, STAMP_DIGITS, SYMBOL
 from bench.peers.match import blast
-from harvest.run import SWITCH_S
 
 if TYPE_CHECKING:
     from bench.peers.harvesting import Harvesting
@@ -47,7 +45,6 @@ def live(mix: Mix, *, rate: float, seconds: float) -> Live:
     connections = CONNECTIONS if mix == "mix" else 1
     # In a mix there are four trades to a diff: the depth stream ends first, and with it the measure.
     messages = round(rate * seconds * (5 if mix == "mix" else 1))
-    sys.setswitchinterval(SWITCH_S)
     with (
         tempfile.TemporaryDirectory(prefix="harvest-bench-") as directory,
         blast(mix, messages, connections=CONNECTIONS, rate=rate) as port,

@@ -6,7 +6,6 @@ socket, so that no server takes one of the two cores.
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -19,11 +18,11 @@ from bench.measures.found import Found
 from bench.measures.memory import BLOCK, pipeline
 from bench.peers.load import DEPTH, SYMBOL, TRADES, make
 from bench.ratios import Ratio
+from harvest.interpreter import settle
 from harvest.nurseries.bookkeeper import Bookkeeper
 from harvest.nurseries.journaling import Journaling
 from harvest.nurseries.writer import Writer
 from harvest.pipeline.records import Frames, SnapshotBody
-from harvest.run import SWITCH_S
 from harvest.settings import JournalSettings, WriterSettings
 from harvest.storage.files import DataDirectory
 from harvest.storage.journal import Journal
@@ -62,7 +61,7 @@ class Watch(trio.abc.Instrument):
 
 def measure_stall(*, quick: bool) -> Found:
     """Write full buffers of every kind, round after round; the stall is the median of the rounds' longest ones."""
-    sys.setswitchinterval(SWITCH_S)
+    settle()
     warm_up()
     load = make("mix", (ROWS // 4 if quick else ROWS) * 5 // 4)
     before: list[float] = []

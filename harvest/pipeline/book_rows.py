@@ -32,27 +32,28 @@ class BookRows:
         self._pack_orderbook = orderbook_kind.packer.pack
         self._levels = levels
         self._tables = tables
-        self._day: int | None = None
+        #: The date turned to, None before the first.
+        self.day: int | None = None
         self._depth: Table
         self._orderbook: Table
         self._ofi: Table
 
     def turn_to(self, day: int) -> None:
         """Let the rows that follow go to the tables of ``day``."""
-        if day != self._day:
+        if day != self.day:
             tables, symbol = self._tables, self._symbol
             self._depth = tables.table(DEPTH, symbol, day)
             self._orderbook = tables.table(self._orderbook_kind, symbol, day)
             self._ofi = tables.table(OFI, symbol, day)
-            self._day = day
+            self.day = day
 
     def forget_tables(self) -> None:
         """Let go of the open tables: the next row looks them up anew."""
-        self._day = None
+        self.day = None
 
     def unmark(self) -> None:
         """Let the next rows have a mark of their own: they were received at another time than those before."""
-        if self._day is not None:
+        if self.day is not None:
             self._depth.marked_seq = self._orderbook.marked_seq = self._ofi.marked_seq = NOT_MARKED
 
     def add_depth(

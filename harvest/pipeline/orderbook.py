@@ -118,6 +118,13 @@ class BookSeries:
     def take(self, diff: BookDiff, seq: int, recv_ns: int, mono_ns: int) -> None:
         """Take one diff of the record ``seq``: its ``depth`` row, and what follows from the book."""
         self.stats.last_mono_ns = mono_ns
+        if self.living > 1 or self._held:
+            self._take_of_several(diff, seq, recv_ns)
+        else:
+            self._accept(diff, seq, recv_ns)
+
+    def _take_of_several(self, diff: BookDiff, seq: int, recv_ns: int) -> None:
+        """Take a diff, or hold it where another connection may bring what is missing before it."""
         self.settle(seq, recv_ns)
         held = self._held
         has_gap = self.living > 1 and self._chain.has_gap_before(diff.first_update_id, diff.prev_update_id)
@@ -159,41 +166,38 @@ class BookSeries:
         elif verdict is ChainVerdict.FIRST and not self._has_book:
             self.want_snapshot("start")
         stats.last_recv_ns = recv_ns
+        rows, bids, asks = self._rows, diff.bids, diff.asks
         event_us = to_us(diff.event_time)
         trade_us = UNKNOWN if diff.trade_time is None else to_us(diff.trade_time)
         day = event_us // DAY_US
-        self._rows.turn_to(day)
+        if day != rows.day:
+            rows.turn_to(day)
         if stats.in_sync and day not in self._book_days:
             self._begin_date(day, event_us, seq, recv_ns)
         prev = diff.prev_update_id
-        self._rows.add_depth(
-            (
-                event_us,
-                trade_us,
-                diff.first_update_id,
-                diff.last_update_id,
-                UNKNOWN if prev is None else prev,
-                False,
-            ),
-            diff.bids,
-            diff.asks,
-            seq,
-            recv_ns,
-            WS,
+        row = (
+            event_us,
+            trade_us,
+            diff.first_update_id,
+            diff.last_update_id,
+            UNKNOWN if prev is None else prev,
+            False,
         )
+        rows.add_depth(row, bids, asks, seq, recv_ns, WS)
         stats.stored += 1
         if self._awaits_bridge and not self._bridge(diff):
             return
         if not stats.in_sync:
             self._pending.append(diff)
         if self._has_book:
-            self.ladder.apply(diff.bids, diff.asks)
+            ladder = self.ladder
+            ladder.apply(bids, asks)
             self.book_id = diff.last_update_id
-            tops = self.ladder.top(self._top_levels)
+            tops = ladder.top(self._top_levels)
             stats.suspect_rows += not stats.in_sync
             stats.crossed += tops[0][0] >= tops[2][0]
-            flow = self._flow.update(*self._flow_tops(tops))
-            self._rows.add_tops(
+            flow = self._flow.update(*(tops if self._top_levels == FLOW_LEVELS else _flow_tops(tops)))
+            rows.add_tops(
                 event_us, diff.last_update_id, tops, flow, suspect=not stats.in_sync, seq=seq, recv_ns=recv_ns
             )
             if self.audits.pending:
@@ -238,12 +242,6 @@ class BookSeries:
         self._pending.clear()
         self.stats.in_sync = False
         self.want_snapshot("drift")
-
-    def _flow_tops(self, tops: Tops) -> Tops:
-        if self._top_levels == FLOW_LEVELS:
-            return tops
-        bid_px, bid_qty, ask_px, ask_qty = tops
-        return bid_px[:FLOW_LEVELS], bid_qty[:FLOW_LEVELS], ask_px[:FLOW_LEVELS], ask_qty[:FLOW_LEVELS]
 
     def _judge(self, diff: BookDiff) -> BridgeVerdict:
         return judge_bridge(
@@ -294,3 +292,8 @@ class BookSeries:
         bids, asks = self.ladder.levels()
         row = (event_us, UNKNOWN, UNKNOWN, self.book_id, UNKNOWN, True)
         self._rows.add_depth(row, bids, asks, seq, recv_ns, BOOK)
+
+
+def _flow_tops(tops: Tops) -> Tops:
+    bid_px, bid_qty, ask_px, ask_qty = tops
+    return bid_px[:FLOW_LEVELS], bid_qty[:FLOW_LEVELS], ask_px[:FLOW_LEVELS], ask_qty[:FLOW_LEVELS]

@@ -79,7 +79,7 @@ ATTRIBUTES: dict[type, dict[str, tuple[type, str] | str]] = {
     },
     BookRows: {
         **dict.fromkeys(("_symbol", "_orderbook_kind", "_pack_orderbook", "_levels", "_tables"), GIVEN),
-        **dict.fromkeys(("_day", "_depth", "_orderbook", "_ofi"), TABLES),
+        **dict.fromkeys(("day", "_depth", "_orderbook", "_ofi"), TABLES),
     },
     BookAudits: {
         "pending": "said by there being an AuditState",
