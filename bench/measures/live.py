@@ -16,6 +16,7 @@ import trio
 from bench.peers.harvesting import harvesting
 from bench.peers.load import EVENT_TIME, STAMP_DIGITS, SYMBOL
 from bench.peers.match import blast
+from harvest.venues.blocks import payloads
 
 if TYPE_CHECKING:
     from bench.peers.harvesting import Harvesting
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from harvest.market import Feed
     from harvest.pipeline.events import Outcome
     from harvest.pipeline.records import Opened
+    from harvest.venues.blocks import Block
 
 #: Connections that a run makes: one of each feed.
 CONNECTIONS = 2
@@ -55,7 +57,7 @@ def live(mix: Mix, *, rate: float, seconds: float) -> Live:
 
 
 async def _live(port: int, directory: Path, connections: int, rate: float, seconds: float) -> Live:
-    taken: list[tuple[int, list[bytes]]] = []
+    taken: list[tuple[int, Block]] = []
     async with harvesting(f"ws://127.0.0.1:{port}", f"http://127.0.0.1:{port}", directory, SYMBOL) as harvest:
         _note_what_is_taken(harvest, taken)
         feeds: list[Feed] = ["trade", "orderbook"]
@@ -73,17 +75,17 @@ async def _live(port: int, directory: Path, connections: int, rate: float, secon
     latencies = [
         done_us - int(frame[at : at + STAMP_DIGITS])
         for done_us, frames in seen
-        for frame in frames
+        for frame in payloads(frames)
         if (at := frame.find(EVENT_TIME) + len(EVENT_TIME)) >= len(EVENT_TIME)
     ]
     return Live(len(latencies), np.array(latencies), cpu_seconds)
 
 
-def _note_what_is_taken(harvest: Harvesting, taken: list[tuple[int, list[bytes]]]) -> None:
+def _note_what_is_taken(harvest: Harvesting, taken: list[tuple[int, Block]]) -> None:
     intake = harvest.parts.intake
     take = intake.frames
 
-    def noted(connection: Opened, frames: list[bytes], recv_ns: int, mono_ns: int) -> Outcome:
+    def noted(connection: Opened, frames: Block, recv_ns: int, mono_ns: int) -> Outcome:
         outcome = take(connection, frames, recv_ns, mono_ns)
         taken.append((time.time_ns() // 1000, frames))
         return outcome

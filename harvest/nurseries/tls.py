@@ -160,21 +160,23 @@ class TlsStream(trio.abc.Stream):
     def _decrypt(self, limit: int) -> bytes | None:
         """Return the plaintext that is there, ``b""`` at the end, None when more bytes are needed."""
         parts: list[bytes] = []
-        while limit and not self._ended and self._failure is None:
+        if not self._ended and self._failure is None:
+            read, append = self._tls.read, parts.append
+            # A record is often one message: this loop turns once for each.
             try:
-                part = self._tls.read(min(limit, _RECORD_BYTES))
+                while limit > 0:
+                    part = read(_RECORD_BYTES if limit >= _RECORD_BYTES else limit)
+                    if not part:
+                        self._ended = True
+                        break
+                    append(part)
+                    limit -= len(part)
             except ssl.SSLWantReadError:
-                break
+                pass
             except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
-                part = b""
+                self._ended = True
             except ssl.SSLError as error:
                 self._failure = error
-                break
-            if part:
-                parts.append(part)
-                limit -= len(part)
-            else:
-                self._ended = True
         if parts:
             return parts[0] if len(parts) == 1 else b"".join(parts)
         if self._failure is not None:
