@@ -239,6 +239,7 @@ async def open_connection(
     ping_timeout_s: float = 10.0,
     max_message_bytes: int = 16 * 2**20,
     receive_bytes: int = 64 * 1024,
+    coalesce_s: float = 0.0,
 ) -> AsyncIterator[Connection]:
     """Open a WebSocket, and close it at the end of the ``async with`` block.
 
@@ -246,7 +247,7 @@ async def open_connection(
     payloads (text as UTF-8), its receive time (UTC nanoseconds) and the same on the monotonic clock; from
     before the block is entered (a server may send at once) until it is left. What it raises,
     :meth:`Connection.run` raises. ``connect_timeout_s`` bounds name, TCP, TLS and WebSocket handshake
-    together. A ``ping_interval_s`` of None leaves out the keepalive. Certificates and host names are always
+    together. ``coalesce_s`` is the rest between two reads. A ``ping_interval_s`` of None leaves out the keepalive. Certificates and host names are always
     verified; plain ``ws://`` leads to this machine only, unless ``allow_insecure``.
 
     Left regularly or by an error, the connection is closed politely, within ``close_timeout_s``; cancelled,
@@ -265,6 +266,7 @@ async def open_connection(
         ssl_context=ssl_context,
         close_timeout_s=close_timeout_s,
         receive_bytes=receive_bytes,
+        coalesce_s=coalesce_s,
     )
     # An error of the block is raised outside of the nursery, which would wrap it in a group.
     failure: BaseException | None = None

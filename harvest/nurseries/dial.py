@@ -12,6 +12,7 @@ import attrs
 import trio
 
 from harvest.errors import HarvestError
+from harvest.nurseries.coalesce import CoalescingStream
 from harvest.nurseries.tls import TlsStream, default_context
 from harvest.settings.checks import is_loopback
 
@@ -116,10 +117,11 @@ async def dial(
     ssl_context: ssl.SSLContext | None = None,
     close_timeout_s: float = 2.0,
     receive_bytes: int = 64 * 1024,
+    coalesce_s: float = 0.0,
 ) -> trio.abc.Stream:
     """Return a stream to the server, over verified TLS where the address asks for it; the caller closes it.
 
-    ``deadline`` is on Trio's clock and bounds all phases together; ``timeout_s`` is what errors call it.
+    With ``coalesce_s`` it rests so long between two reads (``CoalescingStream``). ``deadline`` is on Trio's clock and bounds all phases together; ``timeout_s`` is what errors call it.
     Failed or cancelled, nothing is left open.
 
     Raises:
@@ -133,7 +135,9 @@ async def dial(
     with phase(address.url, "dns", deadline, timeout_s):
         await trio.socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
     with phase(address.url, "tcp", deadline, timeout_s):
-        transport = await trio.open_tcp_stream(address.host, address.port)
+        transport: trio.abc.Stream = await trio.open_tcp_stream(address.host, address.port)
+    if coalesce_s:
+        transport = CoalescingStream(transport, coalesce_s)
     if context is None:
         return transport
     try:

@@ -167,6 +167,7 @@ class Session:
             ping_timeout_s=settings.ping_timeout_s,
             max_message_bytes=settings.max_message_bytes,
             receive_bytes=settings.receive_bytes,
+            coalesce_s=settings.coalesce_ms / 1000,
         ) as connection:
             self._open()
             # The loss is raised outside the nursery, which would wrap it in a group.

@@ -72,6 +72,14 @@ class StreamSettings:
     receive_bytes: int = setting(
         64 * KIB, "HARVEST_RECEIVE_BYTES", "how much is read at once", unit="bytes", min=KIB, max=16 * MIB
     )
+    coalesce_ms: float = setting(
+        0.0,
+        "HARVEST_COALESCE_MS",
+        "the rest between two reads of a stream that brings a little often: less load, and receive times later by up to so much",
+        unit="milliseconds",
+        min=0,
+        max=100,
+    )
     ws_url: str | None = setting(
         None,
         "HARVEST_WS_URL",

@@ -147,7 +147,7 @@ def test_a_byte_order_mark_is_no_part_of_the_file(asker: Asker) -> None:
             "settings.toml:2: unknown key a\\nb in [streams]. Keys of [streams] are idle_s, backoff_reset_s, "
             "backoff_initial_s, backoff_max_s, ping_interval_s, ping_timeout_s, connect_timeout_s, "
             "close_timeout_s, first_message_s, handover_s, connections, max_streams, max_message_bytes, "
-            "receive_bytes, ws_url, allow_insecure.",
+            "receive_bytes, coalesce_ms, ws_url, allow_insecure.",
         ),
     ],
 )
