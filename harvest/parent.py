@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import threading
+from multiprocessing.connection import wait
 
 #: Of a child whose parent has ended.
 EXIT_ORPHANED = 1
@@ -18,6 +20,18 @@ def serve_parent() -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with contextlib.suppress(OSError, AttributeError):  # Not on Windows: then at the priority of the parent.
         os.nice(19)
+
+
+def end_with_parent_process() -> None:
+    """End with the process that has started this one through ``multiprocessing``, at whatever priority; otherwise as ``serve_parent``."""
+    threading.Thread(target=_end_with_parent_process, daemon=True).start()
+
+
+def _end_with_parent_process() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(EXIT_ORPHANED)
 
 
 def _end_with_parent() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -22,6 +23,10 @@ def recover(
     keep_raw: Annotated[
         bool, typer.Option("--keep-raw", help="Keep the journal for `export-raw`, compressed.")
     ] = False,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes that share the work [default: as many as there are cores]"),
+    ] = None,
     living: Annotated[str | None, typer.Option(hidden=True)] = None,
     living_seq: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
@@ -39,7 +44,14 @@ def recover(
         serve_parent()
     code = count = 0
     with nullcontext() if living is not None else one_writer(data, "recover", warn=_warn):
-        for result in recover_all(data, living=living, living_seq=living_seq, keeps_raw=keep_raw):
+        results = recover_all(
+            data,
+            living=living,
+            living_seq=living_seq,
+            keeps_raw=keep_raw,
+            jobs=jobs or os.cpu_count() or 1,
+        )
+        for result in results:
             count += 1
             if as_json:
                 print(msgspec.json.encode(result).decode(), flush=True)

@@ -10,18 +10,18 @@ import attrs
 import msgspec
 
 from harvest.errors import HarvestError
-from harvest.pipeline.journal_records import decode_record
-from harvest.pipeline.recover import RecoveryReport, RunFacts, recover
+from harvest.pipeline.journal_survey import Survey, survey
+from harvest.pipeline.recover import SEAL_BYTES, RecoveryReport, RunFacts, complete
+from harvest.pipeline.recovery_processes import Work, recover_slices
 from harvest.storage.catalog import scan
 from harvest.storage.files import DataDirectory
 from harvest.storage.filesystem import Filesystem
 from harvest.storage.journal import (
-    FIRST_KIND,
     JournalError,
+    RunContents,
     keep_damage,
     keep_raw,
     list_segments,
-    read_run,
     read_segment,
     remove_segments,
 )
@@ -32,8 +32,10 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from pathlib import Path
 
-    from harvest.pipeline.records import Record
-    from harvest.storage.journal import RunContents, SegmentFile
+    from harvest.storage.journal import SegmentFile
+
+#: Of a journal for each process that shares in it: less is through before another process has started.
+JOB_BYTES = 16 * 2**20
 
 
 class RunsWaitError(HarvestError):
@@ -123,13 +125,15 @@ def recover_all(
     living: str | None = None,
     living_seq: int | None = None,
     keeps_raw: bool = False,
+    jobs: int = 1,
+    job_bytes: int = JOB_BYTES,
     filesystem: Filesystem | None = None,
 ) -> Iterator[Recovered]:
     """Recover the dead runs of a data directory, one after the other, and give what came of each; its segments go then.
 
     ``living`` is the run that goes on meanwhile, from ``living_seq`` on. What is damaged in the journal is kept in ``_quarantine``. Where one cannot be
     recovered, those after it wait too: their sums go on from its. ``keeps_raw`` keeps the segments as raw capture;
-    where not all could be made good, they are kept so anyway.
+    where not all could be made good, they are kept so anyway. Up to ``jobs`` processes share a run, one for each ``job_bytes`` of it.
     """
     filesystem = filesystem or Filesystem()
     runs = dead_runs(root, living=() if living is None else (living,))
@@ -140,7 +144,7 @@ def recover_all(
         try:
             # A process that was killed may have written records and named files, and not have lived to force them to the medium.
             filesystem.sync(root)
-            _recover(root, run, next_run_seq, result, filesystem)
+            _recover(root, run, next_run_seq, result, filesystem, max(min(jobs, size // job_bytes), 1))
             if keeps_raw or result.problems:
                 keep_raw(root, run.segments, filesystem=filesystem)
             remove_segments(run.segments, filesystem=filesystem)
@@ -153,44 +157,35 @@ def recover_all(
 
 
 def _recover(
-    root: Path, run: DeadRun, next_run_seq: int | None, result: Recovered, filesystem: Filesystem
+    root: Path, run: DeadRun, next_run_seq: int | None, result: Recovered, filesystem: Filesystem, jobs: int
 ) -> None:
-    facts = _facts(run)
-    contents = read_run(root, run.venue, run.run)
-    report = RecoveryReport(run.run)
+    contents = RunContents(run.segments)
+    facts, found, report = _facts(run), Survey(), RecoveryReport(run.run)
     if facts is not None:
-        venue = VENUES.get(str(facts.get("venue")))
-        if venue is None:
-            raise JournalError(
-                f"{run.run} is of the venue {facts.get('venue')}, which this harvest does not know"
-            )
-        try:
-            settings = msgspec.convert(facts, RunFacts)
-        except msgspec.ValidationError as error:
-            raise JournalError(f"the settings of {run.run} cannot be understood: {error}") from error
-        report = recover(
-            _records(contents),
-            venue=venue,
-            facts=settings,
-            catalog=scan(root, run.venue),
-            directory=DataDirectory(root, filesystem=filesystem),
-            provenance=Provenance(run.venue, run.run, settings.id_space, settings.max_pending_diffs),
-            next_run_seq=next_run_seq,
+        venue, settings = _understood(run, facts)
+        found = survey(contents, VENUES[venue])
+        provenance = Provenance(run.venue, run.run, settings.id_space, settings.max_pending_diffs)
+        work = Work(
+            root, venue, provenance, settings, run.segments, found.first_seq, filesystem, SEAL_BYTES // jobs
+        )
+        report = recover_slices(work, found.slices(jobs))
+        catalog, directory = scan(root, run.venue), DataDirectory(root, filesystem=filesystem)
+        report.add(
+            complete(catalog=catalog, directory=directory, provenance=provenance, next_run_seq=next_run_seq)
         )
     else:
-        for _ in contents:
-            result.records += 1
-        if result.records:
+        found.records = sum(1 for _ in contents)
+        if found.records:
             raise JournalError(f"no segment of run {run.run} says with which settings it was made")
     keep_damage(root, contents, filesystem=filesystem)
-    result.records, result.rows, result.rows_held = report.records, report.rows, report.rows_held
-    result.files, result.symbols = report.files, len(report.symbols)
+    result.records, result.rows, result.rows_held = found.records, report.rows, report.rows_held
+    result.files, result.symbols = report.files, len(report.restored)
     result.torn_bytes = contents.torn_bytes
     result.damaged_bytes = sum(damage.end - damage.start for damage in contents.damage)
     result.problems = [
         *report.problems,
         *(f"{symbol}: it has no checkpoint, and was not recovered" for symbol in report.without_checkpoint),
-        *(f"seq {first} to {last} is not in the journal" for first, last in report.holes),
+        *(f"seq {first} to {last} is not in the journal" for first, last in found.holes),
         *(f"{one.path}: bytes {one.start} to {one.end} are damaged, and kept" for one in contents.damage),
     ]
 
@@ -204,5 +199,12 @@ def _facts(run: DeadRun) -> dict[str, object] | None:
     return None
 
 
-def _records(contents: RunContents) -> Iterator[Record]:
-    return (decode_record(entry) for entry in contents if entry.kind >= FIRST_KIND)
+def _understood(run: DeadRun, facts: dict[str, object]) -> tuple[str, RunFacts]:
+    """Return the name of the venue that decodes the records of a run, and the settings that decide its rows."""
+    venue = str(facts.get("venue"))
+    if venue not in VENUES:
+        raise JournalError(f"{run.run} is of the venue {venue}, which this harvest does not know")
+    try:
+        return venue, msgspec.convert(facts, RunFacts)
+    except msgspec.ValidationError as error:
+        raise JournalError(f"the settings of {run.run} cannot be understood: {error}") from error

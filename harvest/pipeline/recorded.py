@@ -52,6 +52,16 @@ class RecordedSymbols:
         if self._symbols is not None:
             self._symbols.add(symbol)
 
+    def exclude(self, symbol: str) -> None:
+        """Let a symbol be recorded no more; its series are the caller's."""
+        if self._symbols is not None:
+            self._symbols.discard(symbol)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing that a record could be for."""
+        return not (self._symbols is None or self._symbols or self.trades or self.books or self._aside)
+
     def add_trades(self, symbol: str, messages: int = 1) -> TradeSeries | None:
         """Begin the trades of a symbol, of which so many have come; None if it is not recorded."""
         if not self.accepts(symbol, messages):
@@ -123,8 +133,7 @@ class RecordedSymbols:
 
     def _remove(self, symbol: str, record: Symbols) -> None:
         trades, book = self.trades.pop(symbol, None), self.books.pop(symbol, None)
-        if self._symbols is not None:
-            self._symbols.discard(symbol)
+        self.exclude(symbol)
         self._metrics.set_aside(symbol)
         if trades is None and book is None:
             return

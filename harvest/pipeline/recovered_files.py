@@ -14,7 +14,7 @@ from harvest.storage.parquet import encode
 from harvest.storage.remainder import uncommitted
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Iterator
 
     from harvest.storage.catalog import Catalog, StoredFile
     from harvest.storage.files import DataDirectory
@@ -41,6 +41,8 @@ class RecoveredFiles:
         self._directory, self._catalog = directory, catalog
         self._provenance = attrs.evolve(provenance, extra={**provenance.extra, "recovered": "true"})
         self._rows, self._rows_held = rows, rows_held
+        #: Of what was published, to be appended to the ledger together.
+        self._entries: list[ledger.Entry] = []
 
     def write(self, sealed: Sealed) -> None:
         """Publish the rows that no file of their directory covers.
@@ -58,7 +60,7 @@ class RecoveredFiles:
         for part in parts:
             self._publish(part)
 
-    def derive_cvd(self, symbols: Collection[str] | None, before_seq: int | None = None) -> None:
+    def derive_cvd(self, before_seq: int | None = None) -> None:
         """Publish the rows of ``cvd`` that follow from the ``prices`` of the run, and of those after it, and are in no file.
 
         ``before_seq`` leaves out ``prices`` from that record on: they are those of a run that goes on, or is not whole yet.
@@ -66,7 +68,7 @@ class RecoveredFiles:
         Raises: as ``write``.
         """
         first_days: dict[str, int] = {}
-        for symbol, day in self._dates("prices", symbols):
+        for symbol, day in self._dates("prices"):
             first_days.setdefault(symbol, day)
         for symbol, first_day in first_days.items():
             for day in self._catalog.days("prices", symbol):
@@ -82,16 +84,26 @@ class RecoveredFiles:
         """Return the greatest id of ``symbol`` that is stored from before that record."""
         return self._catalog.last_trade_id(symbol, before_seq=before_seq)
 
-    def complete_ledger(self, symbols: Collection[str] | None) -> None:
+    def enter(self) -> None:
+        """Append the entries of what was published so far.
+
+        Raises:
+            OSError: the ledger cannot be written; ``complete_ledger`` does what is left.
+        """
+        ledger.append(self._directory.root, self._entries, filesystem=self._directory.filesystem)
+        self._entries.clear()
+
+    def complete_ledger(self) -> None:
         """Append an entry for each file of the run that has none.
 
         Raises:
             OSError: the ledger cannot be read or written.
         """
+        self.enter()
         root, venue = self._directory.root, self._provenance.venue
         filesystem = self._directory.filesystem
         for kind in self._catalog.kinds():
-            for symbol, day in self._dates(kind, symbols):
+            for symbol, day in self._dates(kind):
                 page = ledger.read_page(ledger.page_path(root, venue, symbol, date_text(day)))
                 known = {(entry.kind, entry.file_name) for entry in page.entries}
                 files = [
@@ -106,6 +118,7 @@ class RecoveredFiles:
         self._directory.publish(path, encoded.data)
         self._directory.read_back(path, encoded.data)
         self._catalog.add(sealed.kind.name, sealed.symbol, sealed.day, path)
+        self._entries.append(ledger.entry_of_file(encoded.data))
         self.count += 1
 
     def _account(self, file: StoredFile) -> ledger.Entry | None:
@@ -115,13 +128,12 @@ class RecoveredFiles:
             self.problems.append(f"{file.path}: cannot be read: {error}")
             return None
 
-    def _dates(self, kind: str, symbols: Collection[str] | None) -> Iterator[tuple[str, int]]:
+    def _dates(self, kind: str) -> Iterator[tuple[str, int]]:
         """Give the symbols and dates of a kind that the run has files of."""
         for symbol in self._catalog.symbols(kind):
-            if symbols is None or symbol in symbols:
-                for day in self._catalog.days(kind, symbol):
-                    if self._of_run(kind, symbol, day):
-                        yield symbol, day
+            for day in self._catalog.days(kind, symbol):
+                if self._of_run(kind, symbol, day):
+                    yield symbol, day
 
     def _of_run(self, kind: str, symbol: str, day: int) -> list[StoredFile]:
         return [file for file in self._catalog.files(kind, symbol, day) if file.run == self._provenance.run]

@@ -34,6 +34,17 @@ class RestoredPipeline(Pipeline):
         if state.book is not None and (book := self._recorded.add_book(symbol)) is not None:
             restore_book(book, state.book)
 
+    def release(self, symbol: str) -> None:
+        """Record ``symbol`` no more: another machine goes on with it from here."""
+        self._recorded.exclude(symbol)
+        self._trades.pop(symbol, None)
+        self._books.pop(symbol, None)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no record can make a row any more, as long as no symbol comes."""
+        return self._recorded.is_empty
+
     def begins_alone(self, symbol: str) -> bool:
         """Tell whether nobody has said yet what trades of ``symbol`` earlier runs stored."""
         series = self._trades.get(symbol)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from harvest.errors import StorageError
 from harvest.pipeline.journal_records import decode_record, encode_record
 from harvest.pipeline.records import Checkpoint, Frames, Opened, SnapshotBody, Symbols
-from harvest.pipeline.recover import RecoveryReport, RunFacts, recover
+from harvest.pipeline.recover import WHOLE, RecoveryReport, RunFacts, Slice, complete, recover
 from harvest.pipeline.verify import verify
 from harvest.settings import Settings
 from harvest.storage import ledger
@@ -34,7 +34,7 @@ from tests.pipeline.wire import T0_MS, diff, trade
 from tests.storage.test_files import Faulty
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from harvest.pipeline.records import Record
@@ -101,22 +101,34 @@ def recover_into(
     records: Iterable[Record],
     *,
     spot: bool = False,
-    symbols: Collection[str] | None = None,
+    parts: Sequence[Slice] = (WHOLE,),
     filesystem: Filesystem | None = None,
     seal_bytes: int = 2**20,
 ) -> RecoveryReport:
-    """Recover as a process that has just been started."""
-    name = venue_name(spot)
-    return recover(
-        records,
-        venue=VENUES[name],
-        facts=FACTS,
-        catalog=scan(root, name),
-        directory=DataDirectory(root, filesystem=filesystem or _Unsynced()),
-        provenance=Provenance(name, RUN, trade_ids="raw"),
-        symbols=symbols,
-        seal_bytes=seal_bytes,
-    )
+    """Recover as processes that have just been started, each with its part, one after the other."""
+    name, records = venue_name(spot), list(records)
+    directory = DataDirectory(root, filesystem=filesystem or _Unsynced())
+    provenance = Provenance(name, RUN, trade_ids="raw")
+    report: RecoveryReport | None = None
+    for part in parts:
+        of_part = recover(
+            iter([record for record in records if record.seq >= part.from_seq]),
+            venue=VENUES[name],
+            facts=FACTS,
+            catalog=scan(root, name),
+            directory=directory,
+            provenance=provenance,
+            part=part,
+            first_seq=records[0].seq if records else None,
+            seal_bytes=seal_bytes,
+        )
+        if report is None:
+            report = of_part
+        else:
+            report.add(of_part)
+    assert report is not None
+    report.add(complete(catalog=scan(root, name), directory=directory, provenance=provenance))
+    return report
 
 
 def stored_tables(root: Path, *, spot: bool = False) -> dict[Key, pa.Table]:
@@ -244,16 +256,6 @@ def test_a_recovered_directory_verifies_as_that_of_a_run_that_did_not_die(tmp_pa
     verify_as(tmp_path / "died", tmp_path / "whole")
 
 
-def test_processes_may_share_the_symbols(tmp_path: Path) -> None:
-    records = Troubled(random.Random(5), 120).records
-    record_into(tmp_path / "whole", records, random.Random(1))
-    record_into(tmp_path / "died", records, random.Random(2), kept_share=0.4)
-    reports = [recover_into(tmp_path / "died", records, symbols=[symbol]) for symbol in SYMBOLS]
-    assert [report.symbols for report in reports] == [[symbol] for symbol in SYMBOLS]
-    assert stored_tables(tmp_path / "died") == stored_tables(tmp_path / "whole")
-    assert entries(tmp_path / "died") == files(tmp_path / "died")
-
-
 def journalled(*, lost: range) -> tuple[list[Record], list[Record]]:
     """Make 40 records of one connection, a tick each, a checkpoint at 30 and snapshots; with and without those of ``lost``."""
     market = Market(at_ms=T0_MS)
@@ -361,8 +363,7 @@ def test_a_symbol_that_is_added_and_removed_on_the_way_is_recovered_as_it_was_re
         Frames(*at(6), "trade-1", [trade(4), trade(10, **new)]),
     ]
     record_into(tmp_path / "whole", records, random.Random(1))
-    for symbol in ("BTCUSDT", "NEWUSDT"):
-        recover_into(tmp_path / "died", records, symbols=[symbol])
+    recover_into(tmp_path / "died", records)
     whole = stored_tables(tmp_path / "whole")
     assert stored_tables(tmp_path / "died") == whole
     ids = {

@@ -15,6 +15,7 @@ from harvest.storage.journal.reading import (
     SegmentContents,
     last_seq,
     read_run,
+    read_run_from,
     read_segment,
 )
 from harvest.storage.journal.segments import (
@@ -46,6 +47,7 @@ __all__ = [
     "list_raw",
     "list_segments",
     "read_run",
+    "read_run_from",
     "read_segment",
     "remove_segments",
 ]

@@ -143,6 +143,19 @@ def read_run(root: Path, venue: str, run: str) -> RunContents:
     return RunContents(segment for segment in list_segments(root, venue) if segment.run == run)
 
 
+def read_run_from(segments: Iterable[SegmentFile], seq: int) -> RunContents:
+    """Open the journal of one run without the segments that end before the record ``seq``; a little of what is older may come too."""
+    left = sorted(segments)
+    begin = max((place for place, segment in enumerate(left) if segment.first_seq <= seq), default=0)
+    # A segment that repeats records of those before it may be damaged where they are not.
+    while begin > 0:
+        header = SegmentContents(left[begin].path).header
+        if header is not None and header.reached_seq < seq:
+            break
+        begin -= 1
+    return RunContents(left[begin:])
+
+
 def last_seq(root: Path) -> int:
     """Return the greatest ``seq`` in the journal of a data directory, of whatever venue and run; 0 if there is none.
 
