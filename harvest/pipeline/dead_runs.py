@@ -22,7 +22,7 @@ from harvest.storage.journal import (
     keep_damage,
     keep_raw,
     list_segments,
-    read_segment,
+    read_header,
     remove_segments,
 )
 from harvest.storage.parquet import Provenance
@@ -193,7 +193,7 @@ def _recover(
 def _facts(run: DeadRun) -> dict[str, object] | None:
     """Read the settings that decide the rows of a run, from the first of its segments that says so."""
     for segment in run.segments:
-        header = read_segment(segment.path).header
+        header = read_header(segment.path)
         if header is not None:
             return header.facts
     return None

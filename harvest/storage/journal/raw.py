@@ -53,11 +53,12 @@ def list_raw(root: Path, venue: str | None = None) -> list[SegmentFile]:
     return sorted(segment for path in paths if (segment := segment_file(path)) is not None)
 
 
-def read_bytes(path: Path) -> bytes:
-    """Read a segment, compressed or not."""
-    data = path.read_bytes()
-    if path.suffix != RAW_SUFFIX:
-        return data
+def read_bytes(path: Path, size: int = -1) -> bytes:
+    """Read a segment, compressed or not; no more than its first ``size`` bytes, if that is not negative."""
+    with path.open("rb") as file:
+        if path.suffix != RAW_SUFFIX:
+            return file.read(size)
+        data = file.read()
     with pa.CompressedInputStream(pa.BufferReader(data), "zstd") as packed:
-        unpacked: bytes = packed.read()
+        unpacked: bytes = packed.read() if size < 0 else packed.read(size)
     return unpacked

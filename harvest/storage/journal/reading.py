@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: More records than a segment can hold.
 UNREADABLE_SEQS = 2**30
+#: Of the beginning of a segment: what it says of itself is hardly ever longer.
+HEADER_BYTES = 2**16
 
 
 class Damage(NamedTuple):
@@ -50,12 +52,7 @@ class SegmentContents:
     @property
     def header(self) -> SegmentHeader | None:
         """What the segment says of itself; None if that is damaged."""
-        view = memoryview(self._data)
-        end = entry_end(view, 0)
-        if end is None:
-            return None
-        first = entry_at(view, 0, end)
-        return decode_header(self.path, first.body) if first.kind == HEADER else None
+        return _header_in(self.path, self._data)
 
     def bytes_of(self, damage: Damage) -> bytes:
         """Return what stands at a damaged place, to be kept elsewhere."""
@@ -105,32 +102,49 @@ class RunContents:
     def __iter__(self) -> Iterator[Entry]:
         self.damage, self.torn_bytes = [], 0
         for group in self._groups():
-            entries = (
-                merge(*map(self._entries, group), key=_SEQ) if len(group) > 1 else self._entries(group[0])
-            )
-            for _, same in groupby(entries, _SEQ):
+            every = [self._entries(segment) for segment in group]
+            for _, same in groupby(merge(*every, key=_SEQ) if len(every) > 1 else every[0], _SEQ):
                 yield next(same)
 
-    def _entries(self, contents: SegmentContents) -> Iterator[Entry]:
+    def _entries(self, segment: SegmentFile) -> Iterator[Entry]:
+        contents = SegmentContents(segment.path)
         yield from contents
         self.damage += contents.damage
         self.torn_bytes += contents.torn_bytes
 
-    def _groups(self) -> Iterator[list[SegmentContents]]:
+    def _groups(self) -> Iterator[list[SegmentFile]]:
         """Give the segments, together with those that repeat some of them. One group is in memory at a time."""
-        group: list[SegmentContents] = []
+        group: list[SegmentFile] = []
         for segment in self.segments:
-            contents = SegmentContents(segment.path)
-            header = contents.header
+            header = read_header(segment.path)
             if group and header is not None and header.reached_seq < segment.first_seq:
                 yield group
                 group = []
-            group.append(contents)
+            group.append(segment)
         if group:
             yield group
 
 
 _SEQ = attrgetter("seq")
+
+
+def read_header(path: Path) -> SegmentHeader | None:
+    """Read what a segment says of itself, and no more than that takes; None if that is damaged.
+
+    Raises:
+        OSError: it cannot be read.
+        JournalError: a later version of harvest wrote it.
+    """
+    return _header_in(path, read_bytes(path, HEADER_BYTES)) or _header_in(path, read_bytes(path))
+
+
+def _header_in(path: Path, data: bytes) -> SegmentHeader | None:
+    view = memoryview(data)
+    end = entry_end(view, 0)
+    if end is None:
+        return None
+    first = entry_at(view, 0, end)
+    return decode_header(path, first.body) if first.kind == HEADER else None
 
 
 def read_segment(path: Path) -> SegmentContents:
@@ -149,7 +163,7 @@ def read_run_from(segments: Iterable[SegmentFile], seq: int) -> RunContents:
     begin = max((place for place, segment in enumerate(left) if segment.first_seq <= seq), default=0)
     # A segment that repeats records of those before it may be damaged where they are not.
     while begin > 0:
-        header = SegmentContents(left[begin].path).header
+        header = read_header(left[begin].path)
         if header is not None and header.reached_seq < seq:
             break
         begin -= 1
