@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -25,7 +24,7 @@ def recover(
     ] = False,
     jobs: Annotated[
         int | None,
-        typer.Option(min=1, help="Processes that share the work [default: as many as there are cores]"),
+        typer.Option(min=1, metavar="N", help="Processes (default: one a core, and a GiB of memory)."),
     ] = None,
     living: Annotated[str | None, typer.Option(hidden=True)] = None,
     living_seq: Annotated[int | None, typer.Option(hidden=True)] = None,
@@ -35,6 +34,7 @@ def recover(
 
     from harvest.parent import serve_parent
     from harvest.pipeline.dead_runs import recover_all
+    from harvest.pipeline.recovery_processes import most_jobs
     from harvest.storage.lock import one_writer
 
     if not data.is_dir():
@@ -49,7 +49,7 @@ def recover(
             living=living,
             living_seq=living_seq,
             keeps_raw=keep_raw,
-            jobs=jobs or os.cpu_count() or 1,
+            jobs=jobs or most_jobs(),
         )
         for result in results:
             count += 1

@@ -165,10 +165,10 @@ def _recover(
         venue, settings = _understood(run, facts)
         found = survey(contents, VENUES[venue])
         provenance = Provenance(run.venue, run.run, settings.id_space, settings.max_pending_diffs)
-        work = Work(
-            root, venue, provenance, settings, run.segments, found.first_seq, filesystem, SEAL_BYTES // jobs
-        )
-        report = recover_slices(work, found.slices(jobs))
+        parts = found.slices(jobs)
+        seal_bytes = SEAL_BYTES // len(parts)
+        work = Work(root, venue, provenance, settings, run.segments, found.first_seq, filesystem, seal_bytes)
+        report = recover_slices(work, parts)
         catalog, directory = scan(root, run.venue), DataDirectory(root, filesystem=filesystem)
         report.add(
             complete(catalog=catalog, directory=directory, provenance=provenance, next_run_seq=next_run_seq)

@@ -6,6 +6,7 @@ A process that is killed has lost nothing: what it has published is whole, and i
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 from contextlib import suppress
 from itertools import dropwhile
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from harvest.storage.journal import SegmentFile
     from harvest.storage.parquet import Provenance
 
+#: Of the machine, for each process: one takes about a third of that, and the run beside it wants some.
+JOB_MEMORY_BYTES = 2**30
+
 
 @attrs.frozen
 class Work:
@@ -51,6 +55,16 @@ class _Child(NamedTuple):
     part: Slice
     process: SpawnProcess
     outcome: Connection
+
+
+def most_jobs() -> int:
+    """Return how many processes may share a recovery on this machine: one a core, as long as each has ``JOB_MEMORY_BYTES``."""
+    cores = os.cpu_count() or 1
+    try:
+        memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # Windows does not say so here.
+        return cores
+    return max(min(cores, memory_bytes // JOB_MEMORY_BYTES), 1)
 
 
 def recover_slices(work: Work, parts: Sequence[Slice]) -> RecoveryReport:
