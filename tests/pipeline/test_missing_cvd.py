@@ -11,13 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from harvest.pipeline.missing_cvd import UnreadablePricesError, missing_cvd
-from harvest.pipeline.recover import recover
+from harvest.pipeline.recover import complete
 from harvest.storage.catalog import scan
 from harvest.storage.compaction import Options, compact
 from harvest.storage.files import DataDirectory
 from harvest.storage.parquet import Provenance
-from harvest.venues import VENUES
-from tests.pipeline.test_recover import FACTS, RUN, record_into, recover_into, stored_tables
+from tests.pipeline.test_recover import RUN, record_into, recover_into, stored_tables
 from tests.pipeline.troubled import Key, Troubled
 
 if TYPE_CHECKING:
@@ -94,10 +93,7 @@ def test_prices_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     symbol = catalog.symbols("prices")[0]
     with pytest.raises(UnreadablePricesError, match=damaged.name):
         list(missing_cvd(catalog, symbol, catalog.days("prices", symbol)[0]))
-    report = recover(
-        [],
-        venue=VENUES["binance-usdm"],
-        facts=FACTS,
+    report = complete(
         catalog=catalog,
         directory=DataDirectory(tmp_path),
         provenance=Provenance("binance-usdm", RUN),
