@@ -25,6 +25,7 @@ from harvest.pipeline.recover import RunFacts
 from harvest.settings import Settings
 from harvest.storage.journal import Journal
 from harvest.venues import VENUES
+from harvest.venues.blocks import join, payloads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -75,8 +76,9 @@ def write_journal(root: Path, size_bytes: int, *, copies: int, block: int) -> Ma
             raise RuntimeError("the disk takes the journal too slowly")
         written += len(body)
         if isinstance(record, Frames):
-            frames += len(record.frames)
-            frame_bytes += sum(map(len, record.frames))
+            every = payloads(record.frames)
+            frames += len(every)
+            frame_bytes += sum(map(len, every))
         if seq % FLUSH_ENTRIES == 0:
             journal.flush(60)
         if written >= size_bytes:
@@ -150,7 +152,7 @@ class _Records:
     def _flush(self, connection: str) -> Iterator[Record]:
         frames, self._blocks[connection] = self._blocks[connection], []
         if frames:
-            yield self._fed(Frames, connection, frames)
+            yield self._fed(Frames, connection, join(frames))
 
     def _checkpoint(self, number: int) -> Record:
         name, first = self._names[number]
@@ -161,8 +163,8 @@ class _Records:
         record = kind(self._seq, self._recv_ns, self._recv_ns, *fields)
         fed = record
         if isinstance(record, Frames):
-            ours = [frame for frame in record.frames if VENUE.symbol_of(frame) in self._first]
-            fed = msgspec.structs.replace(record, frames=ours)
+            ours = [frame for frame in payloads(record.frames) if VENUE.symbol_of(frame) in self._first]
+            fed = msgspec.structs.replace(record, frames=join(ours))
         self._machine.feed(fed)
         if self._seq % FLUSH_ENTRIES == 0:
             self._machine.tables.seal_all()

@@ -19,6 +19,7 @@ from harvest.pipeline.journal_records import KINDS, decode_record
 from harvest.pipeline.records import Checkpoint, Frames, Symbols
 from harvest.pipeline.recover import Slice
 from harvest.storage.journal import FIRST_KIND
+from harvest.venues.blocks import payloads
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -112,7 +113,7 @@ def survey(entries: Iterable[Entry], venue: Venue) -> Survey:
 
 def _weigh(record: Record, venue: Venue, frame_bytes: Counter[str]) -> None:
     assert isinstance(record, Frames)
-    for frame in record.frames:
+    for frame in payloads(record.frames):
         symbol = venue.symbol_of(frame)
         if symbol is not None:
             frame_bytes[symbol] += len(frame)

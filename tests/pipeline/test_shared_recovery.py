@@ -29,6 +29,7 @@ from harvest.storage.journal.entries import frame
 from harvest.storage.journal.segments import segment_name
 from harvest.storage.quarantine import Quarantine
 from harvest.venues import VENUES
+from harvest.venues.blocks import join, payloads
 from tests.pipeline.test_dead_runs import journal
 from tests.pipeline.test_recover import (
     RUN,
@@ -68,7 +69,8 @@ def with_malformed(records: Sequence[Record], chaos: random.Random) -> int:
     for record in records:
         if isinstance(record, Frames) and chaos.random() < 0.2:
             frame = b'{"no":%d' % record.seq
-            record.frames.append(chaos.choice((frame, frame + b',"s":"BTCUSDT"')))
+            frames = [*payloads(record.frames), chaos.choice((frame, frame + b',"s":"BTCUSDT"'))]
+            record.frames = join(frames)
             count += 1
     return count
 
