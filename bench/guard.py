@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 ROUNDS = 25
 #: Stream, messages, and how many times as long as decoding alone is too long: about 1.6 times what it takes.
 GUARDED = {
-    "a trade, from the received bytes to its row": (TRADES, 2_000, 4.0),
-    "a diff of 57 levels, from the received bytes to its rows": (DEPTH, 300, 12.5),
+    "a trade, from the received bytes to its row": (TRADES, 2_000, 3.2),
+    "a diff of 57 levels, from the received bytes to its rows": (DEPTH, 300, 10.5),
 }
 
 

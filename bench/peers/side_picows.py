@@ -15,6 +15,7 @@ from harvest.storage.files import DataDirectory
 from harvest.storage.layout import new_run_id
 from harvest.storage.parquet import Provenance, encode
 from harvest.venues import VENUES
+from harvest.venues.blocks import join
 
 
 class Sink:
@@ -46,7 +47,7 @@ class Sink:
     def take(self, frames: list[bytes]) -> None:
         """Take the frames of one received block."""
         now = time.time_ns()
-        self.pipeline.feed(Frames(self.next_seq(), now, now, "trade-1", frames))
+        self.pipeline.feed(Frames(self.next_seq(), now, now, "trade-1", join(frames)))
 
     def write(self, pool: Any = None) -> None:
         """Write what is sealed."""
