@@ -116,10 +116,7 @@ class ChannelRows:
             both = (rows["bid_px"] > 0) & (rows["ask_px"] > 0)
             crossed = both & (rows["bid_px"] >= rows["ask_px"])
         elif self._kind == "partial_depth":
-            pairs = zip(rows["bids"].tolist(), rows["asks"].tolist(), strict=True)
-            crossed = np.array(
-                [bool(bids and asks) and bids[0][0] >= asks[0][0] for bids, asks in pairs], np.bool_
-            )
+            crossed = rows["bids"].first_px() >= rows["asks"].first_px()
         else:
             return
         self._damaged("crossed", "the best bid reaches the best ask", rows, crossed)

@@ -17,6 +17,8 @@ from harvest.pipeline.verify.rows import count, cut, join, rows_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from numpy.typing import NDArray
+
     from harvest.pipeline.verify.discovery import DataFile
     from harvest.pipeline.verify.findings import Uncovered
     from harvest.pipeline.verify.rows import Rows
@@ -58,12 +60,14 @@ class QuoteAgreement:
 
     def _compare(self, quotes: Rows) -> None:
         """Compare the tops up to the last of the quotes, which waits for the one that follows it."""
-        ids, times = quotes["update_id"], quotes["recv_ns"]
+        ids: NDArray[np.int64] = quotes["update_id"]
+        times: NDArray[np.int64] = quotes["recv_ns"]
         self._last = cut(quotes, slice(-1, None))
         tops = self._take(int(ids[-1]))
         if tops is None:
             return
-        place = np.searchsorted(ids, tops["update_id"], side="right") - 1
+        update_ids: NDArray[np.int64] = tops["update_id"]
+        place = np.searchsorted(ids, update_ids, side="right") - 1
         before = np.searchsorted(self._broken, times, side="left")
         is_whole = np.append(before[1:] == before[:-1], False)
         judged = (place >= 0) & ~tops["suspect"] & is_whole[place]

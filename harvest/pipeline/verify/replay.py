@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 import msgspec
@@ -12,7 +12,8 @@ from harvest.book.flow import WINDOW
 from harvest.market import DIFF, BookSnapshot, Level
 from harvest.metrics import Metrics
 from harvest.pipeline.machine import Pipeline
-from harvest.pipeline.verify.rows import cut, join
+from harvest.pipeline.verify.bulk import BulkBook, Plain
+from harvest.pipeline.verify.rows import count, cut, join
 from harvest.storage.kinds import BOOK, UNKNOWN
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ _FED = (
     *("seq", "is_snapshot", "source", "recv_ns", "event_time", "trade_time"),
     *("first_update_id", "last_update_id", "prev_update_id", "bids", "asks"),
 )
+#: Fewer plain rows than this are taken one by one, so that the book is not handed to and fro for them.
+WORTH_BULK = 64
 #: Later than any row: nothing is open between two chunks.
 _NO_DAY = 2**31
 
@@ -89,6 +92,11 @@ class Replay:
         #: The number of the first row that was fed last, over the whole run, and the records of all of them.
         self._first_row = 0
         self._seqs: NDArray[np.int64] = np.empty(0, np.int64)
+        #: The book where it is followed at once, and not by the machine.
+        self._bulk: BulkBook | None = None
+        #: What it gave, and the dates' first books that are stored, since the last ``_drain``.
+        self._at_once: dict[str, list[Rows]] = defaultdict(list)
+        self._stored_books: list[int] = []
 
     def _new_pipeline(self) -> Pipeline:
         return Pipeline(
@@ -109,11 +117,60 @@ class Replay:
 
     def feed(self, rows: Rows) -> dict[str, Rows]:
         """Take the next rows of ``depth``; returns the rows that follow, by kind."""
-        columns = [rows[name].tolist() for name in _FED]
         self._first_row, self._seqs = self._first_row + len(self._seqs), rows["seq"]
-        symbol = self._symbol
         made: list[dict[str, Rows]] = []
-        stored_books: list[int] = []
+        plain = Plain(rows, self._venue.depth_rule)
+        row, size = 0, count(rows)
+        while row < size:
+            end = self._plain_until(plain, row, rows["seq"])
+            if end - row < WORTH_BULK or not self._take_at_once(plain, rows, row, end):
+                # After these it may well be possible: after the first diff of a date, or behind a snapshot.
+                end = min(max(end, row + 1), row + WORTH_BULK)
+                self._take_one_by_one(cut(rows, slice(row, end)), self._first_row + row, made)
+            row = end
+        made.append(self._drain())
+        return {
+            kind: join(parts)
+            for kind in ("orderbook", "ofi")
+            if (parts := [one[kind] for one in made if kind in one])
+        }
+
+    def _plain_until(self, plain: Plain, row: int, seqs: NDArray[np.int64]) -> int:
+        """Return the row before which those from ``row`` on are plain, and behind no drift that is not yet known."""
+        book = self._bulk or self._book
+        end = plain.until(row, book.last_update_id)
+        if self._drifts:
+            end = min(end, max(row, int(np.searchsorted(seqs, self._drifts[0].seq))))
+        return end
+
+    def _take_at_once(self, plain: Plain, rows: Rows, row: int, end: int) -> bool:
+        """Take plain rows, if the book is such that this can be done."""
+        if self._bulk is None:
+            self._bulk = BulkBook.of(self._book, self._levels)
+        if self._bulk is None or plain.days[row] not in self._bulk.days:
+            return False
+        here = cut(rows, slice(row, end))
+        followed = self._bulk.follow(here)
+        if followed is None:
+            return False
+        for kind, of_kind in followed.items():
+            self._at_once[kind].append(of_kind)
+        ids = here["last_update_id"]
+        if self._window_left:
+            seen = min(self._window_left, len(ids))
+            self._window_left -= seen
+            self._flow_lost[-1][1] = int(ids[seen - 1])
+        if self._is_lost:
+            self.lost[-1][1] = int(ids[-1])
+        return True
+
+    def _take_one_by_one(self, rows: Rows, first_row: int, made: list[dict[str, Rows]]) -> None:
+        """Let the state machine take rows; what it made before it begins anew goes to ``made``."""
+        if self._bulk is not None:
+            self._bulk.leave(self._book)
+            self._bulk = None
+        symbol = self._symbol
+        columns = [rows[name].tolist() for name in _FED]
         # To the book each row is a record of its own: diffs that waited have one seq, and receive times of their own.
         for row, (
             seq,
@@ -127,7 +184,7 @@ class Replay:
             prev,
             bids,
             asks,
-        ) in enumerate(zip(*columns, strict=True), start=self._first_row):
+        ) in enumerate(zip(*columns, strict=True), start=first_row):
             trade_time = None if trade == UNKNOWN else trade
             while self._drifts and self._is_behind(self._drifts[0], seq):
                 self._drifts.popleft()
@@ -142,19 +199,12 @@ class Replay:
                 if source == "rest":
                     self._take_snapshot(snapshot, row, recv_ns)
                 elif self._is_lost or not self._book.in_sync:
-                    made.append(self._drain(stored_books))
-                    stored_books = []
+                    made.append(self._drain())
                     self._begin_from(snapshot, row, recv_ns)
                 else:
-                    stored_books.append(last)
+                    self._stored_books.append(last)
                     self._check_book(snapshot)
             self._has_begun = True
-        made.append(self._drain(stored_books))
-        return {
-            kind: join(parts)
-            for kind in ("orderbook", "ofi")
-            if (parts := [one[kind] for one in made if kind in one])
-        }
 
     def cannot_judge(self, update_ids: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Tell which rows of ``orderbook`` follow from what was lost."""
@@ -210,17 +260,20 @@ class Replay:
                 "differs", "this date does not begin with the book before it", snapshot.last_update_id
             )
 
-    def _drain(self, stored_books: list[int]) -> dict[str, Rows]:
-        """Take what the pipeline made since the last call; ``stored_books`` are the dates' first books that are stored."""
+    def _drain(self) -> dict[str, Rows]:
+        """Take what follows from the rows since the last call, in order."""
         tables = self._pipeline.tables
         tables.seal_all()
-        made: dict[str, list[Rows]] = {}
+        made, self._at_once = self._at_once, defaultdict(list)
+        stored_books, self._stored_books = self._stored_books, []
         books: list[int] = []
         for sealed in tables.take_sealed():
             if sealed.kind.name == "depth":
                 books += _books_in(sealed)
             elif sealed.kind.name in ("orderbook", "ofi"):
-                made.setdefault(sealed.kind.name, []).append(unpacked(sealed))
+                of_kind = unpacked(sealed)
+                of_kind["seq"] = self._seqs[of_kind["seq"] - self._first_row]
+                made[sealed.kind.name].append(of_kind)
         self._pipeline.forget_before(_NO_DAY)
         if not self._is_lost:
             for update_id in sorted(set(books) - set(stored_books)):
@@ -230,8 +283,7 @@ class Replay:
         joined = {}
         for kind, parts in made.items():
             rows = join(parts)
-            rows["seq"] = self._seqs[rows["seq"] - self._first_row]
-            # Around midnight there are two tables, each in order.
+            # Each part is in order; around midnight there are two tables.
             joined[kind] = cut(rows, np.argsort(rows["update_id"], kind="stable"))
         return joined
 

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from harvest.pipeline.verify.levels import FlatLevels, LevelLists
 from harvest.storage.kinds import LEVELS, UNKNOWN
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from harvest.market import Level
-
-Rows: TypeAlias = dict[str, "NDArray[Any]"]
-"""Columns of equal length. Unknown integers are ``UNKNOWN``, unknown floats NaN; the two columns of a side of ``depth`` are
-one of lists (as those of ``partial_depth`` are), named ``bids`` and ``asks``, one list of levels a row, and ``unsound`` tells where some were left out; labels are
-strings."""
+Rows: TypeAlias = dict[str, Any]
+"""Columns of equal length, as arrays. Unknown integers are ``UNKNOWN``, unknown floats NaN; the two columns of a side of
+``depth`` are one of ``LevelLists`` (as those of ``partial_depth`` are), named ``bids`` and ``asks``, and ``unsound`` tells
+where some levels were left out; labels are strings."""
 
 BIDS = "bid_px"
 #: No venue has as much of anything; what follows from more cannot be computed.
@@ -54,7 +52,7 @@ def join(parts: list[Rows]) -> Rows:
     """Put rows of one kind after one another."""
     if len(parts) == 1:
         return parts[0]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return {name: _joined([part[name] for part in parts]) for name in parts[0]}
 
 
 def differ(one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.bool_]:
@@ -92,7 +90,11 @@ def _array(column: pa.Array) -> NDArray[Any]:
     return array
 
 
-def _levels(prices: pa.ListArray, quantities: pa.ListArray) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+def _joined(columns: list[Any]) -> Any:
+    return LevelLists.join(columns) if isinstance(columns[0], LevelLists) else np.concatenate(columns)
+
+
+def _levels(prices: pa.ListArray, quantities: pa.ListArray) -> tuple[LevelLists, NDArray[np.bool_]]:
     """Pair prices and quantities, and tell which rows hold some that are no numbers; these levels are left out.
 
     Raises:
@@ -102,15 +104,11 @@ def _levels(prices: pa.ListArray, quantities: pa.ListArray) -> tuple[NDArray[Any
     lengths = pc.list_value_length(prices).to_numpy()
     if not np.array_equal(lengths, pc.list_value_length(quantities).to_numpy()):
         raise ValueError("the lists of a side differ in length")
-    offsets = np.concatenate(([0], np.cumsum(lengths)))
+    offsets = np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
     sound = np.isfinite(px) & (qty >= 0) & (qty < MOST_QTY)
     unsound = np.zeros(len(prices), np.bool_)
     if not sound.all():
         unsound[np.searchsorted(offsets, np.flatnonzero(~sound), side="right") - 1] = True
         offsets = np.concatenate(([0], np.cumsum(sound)))[offsets]
         px, qty = px[sound], qty[sound]
-    pairs: list[Level] = list(zip(px.tolist(), qty.tolist(), strict=True))
-    column = np.empty(len(prices), object)
-    for row, (start, end) in enumerate(pairwise(offsets.tolist())):
-        column[row] = pairs[start:end]
-    return column, unsound
+    return LevelLists.of(FlatLevels(offsets, px, qty)), unsound
