@@ -34,6 +34,8 @@ _FED = (
 )
 #: Fewer plain rows than this are taken one by one, so that the book is not handed to and fro for them.
 WORTH_BULK = 64
+#: Rows that are taken one by one before the next try: mostly a single one is why the others were not taken at once.
+RETRY_ROWS = 8
 #: Later than any row: nothing is open between two chunks.
 _NO_DAY = 2**31
 
@@ -124,8 +126,7 @@ class Replay:
         while row < size:
             end = self._plain_until(plain, row, rows["seq"])
             if end - row < WORTH_BULK or not self._take_at_once(plain, rows, row, end):
-                # After these it may well be possible: after the first diff of a date, or behind a snapshot.
-                end = min(max(end, row + 1), row + WORTH_BULK)
+                end = min(max(end, row + 1), row + RETRY_ROWS)
                 self._take_one_by_one(cut(rows, slice(row, end)), self._first_row + row, made)
             row = end
         made.append(self._drain())

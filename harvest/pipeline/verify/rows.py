@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from harvest.pipeline.verify.levels import FlatLevels, LevelLists
 from harvest.storage.kinds import LEVELS, UNKNOWN
@@ -81,13 +80,48 @@ def widened(bounds: tuple[int, int] | None, values: NDArray[np.int64]) -> tuple[
 
 
 def _array(column: pa.Array) -> NDArray[Any]:
-    if pa.types.is_timestamp(column.type):
-        column = column.cast(pa.int64())
-    if pa.types.is_integer(column.type):
-        column = pc.fill_null(column, UNKNOWN) if column.null_count else column
-    # Null floats become the one NaN that numpy writes, and so do ours.
-    array: NDArray[Any] = column.to_numpy(zero_copy_only=False)
-    return array
+    kind, nulls = column.type, _nulls(column)
+    if pa.types.is_boolean(kind):
+        return _bits(column, 1)
+    if pa.types.is_dictionary(kind) or pa.types.is_string(kind):
+        # An object a label, not one a row.
+        encoded = column if pa.types.is_dictionary(kind) else column.dictionary_encode()
+        labels = np.array([*encoded.dictionary.to_pylist(), None], object)
+        codes = numbers(encoded.indices)
+        named: NDArray[Any] = labels[codes if nulls is None else np.where(nulls, len(labels) - 1, codes)]
+        return named
+    values = numbers(column)
+    if nulls is not None:
+        values = values.copy()
+        # Null floats become the one NaN that numpy writes, and so do ours.
+        values[nulls] = np.nan if values.dtype.kind == "f" else UNKNOWN
+    return values
+
+
+def numbers(column: pa.Array) -> NDArray[Any]:
+    """Return the memory of a column of numbers or times; what is null is anything.
+
+    ``to_numpy`` does the same, but imports all of pandas for it, where that is installed.
+    """
+    kind = column.type
+    dtype = np.dtype(np.int64 if pa.types.is_timestamp(kind) else kind.to_pandas_dtype())
+    buffer = column.buffers()[1]
+    if buffer is None or not len(column):
+        return np.empty(0, dtype)
+    return np.frombuffer(buffer, dtype, len(column), column.offset * dtype.itemsize)
+
+
+def _nulls(column: pa.Array) -> NDArray[np.bool_] | None:
+    return ~_bits(column, 0) if column.null_count else None
+
+
+def _bits(column: pa.Array, place: int) -> NDArray[np.bool_]:
+    """Return the bits of one of a column's buffers."""
+    buffer, end = column.buffers()[place], column.offset + len(column)
+    if buffer is None:
+        return np.zeros(len(column), np.bool_)
+    bits = np.unpackbits(np.frombuffer(buffer, np.uint8), count=end, bitorder="little")
+    return bits[column.offset :].view(np.bool_)
 
 
 def _joined(columns: list[Any]) -> Any:
@@ -100,11 +134,10 @@ def _levels(prices: pa.ListArray, quantities: pa.ListArray) -> tuple[LevelLists,
     Raises:
         ValueError: a row has other numbers of prices and of quantities.
     """
-    px, qty = prices.flatten().to_numpy(), quantities.flatten().to_numpy()
-    lengths = pc.list_value_length(prices).to_numpy()
-    if not np.array_equal(lengths, pc.list_value_length(quantities).to_numpy()):
+    px, qty = numbers(prices.flatten()), numbers(quantities.flatten())
+    offsets = _offsets(prices)
+    if not np.array_equal(offsets, _offsets(quantities)):
         raise ValueError("the lists of a side differ in length")
-    offsets = np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
     sound = np.isfinite(px) & (qty >= 0) & (qty < MOST_QTY)
     unsound = np.zeros(len(prices), np.bool_)
     if not sound.all():
@@ -112,3 +145,8 @@ def _levels(prices: pa.ListArray, quantities: pa.ListArray) -> tuple[LevelLists,
         offsets = np.concatenate(([0], np.cumsum(sound)))[offsets]
         px, qty = px[sound], qty[sound]
     return LevelLists.of(FlatLevels(offsets, px, qty)), unsound
+
+
+def _offsets(lists: pa.ListArray) -> NDArray[np.int64]:
+    offsets = numbers(lists.offsets).astype(np.int64)
+    return offsets - offsets[:1]

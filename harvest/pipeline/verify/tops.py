@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 #: Diffs that are followed in one matrix of diffs by levels.
-ROWS_AT_ONCE = 128
+ROWS_AT_ONCE = 64
 #: Levels beyond the best ones that were wanted, so that some may go in the meantime.
 SPARE_LEVELS = 20
 
