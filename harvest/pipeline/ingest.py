@@ -10,14 +10,15 @@ import hashlib
 import time
 from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from harvest.errors import HarvestError
+from harvest.errors import HarvestError, MalformedMessageError
+from harvest.market import CHANNEL
 from harvest.metrics import Metrics
 from harvest.pipeline.dead_runs import refuse_dead_runs
 from harvest.pipeline.events import Malformed
 from harvest.pipeline.machine import Pipeline
-from harvest.pipeline.recordings import Recording, in_order, read
+from harvest.pipeline.recordings import PlainLines, Recording, in_order, read_at_once
 from harvest.pipeline.records import Frames, SnapshotBody
 from harvest.pipeline.resume import check_id_space, resume_cvd
 from harvest.pipeline.summary import Summary
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from harvest.market import IdSpace
+    from harvest.market import Channel, IdSpace
     from harvest.pipeline.recordings import Line
     from harvest.settings import Settings
     from harvest.storage.tables import Sealed
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 LINES_PER_MEASURE = 2048
 #: Buffers beyond this are sealed, so that a recording of any length takes bounded memory.
 SEAL_BYTES = 128 * 2**20
+#: Of streams that may be most of a recording: the channel that stores them.
+_CHANNEL_OF: dict[str, Channel] = {"bookTicker": "bbo"}
 _ID_SPACES: dict[str, IdSpace] = {"aggTrade": "aggregate", "trade": "raw"}
 
 
@@ -96,7 +99,12 @@ class Ingest:
         symbols = {symbol for recording in self.recordings for symbol in recording.symbols}
         if spaces:
             check_id_space(catalog, symbols, spaces[0])
-        self._seq = catalog.next_seq
+        #: That of the record before.
+        self._seq = catalog.next_seq - 1
+        #: The recording that is read, and what was received at one time that is not fed yet.
+        self._name = ""
+        self._frames: list[bytes] = []
+        self._block_ns: int | None = None
         self.pipeline = Pipeline(
             self._venue,
             metrics=self.metrics,
@@ -148,27 +156,72 @@ class Ingest:
         )
 
     def _ingest(self, recording: Recording, before_bytes: int, on_progress: Callable[[int], None]) -> None:
-        feed, name = self.pipeline.feed, recording.path.name
-        # A block is what was received at one time.
-        frames: list[bytes] = []
-        block_ns = 0
+        def measure() -> None:
+            self._make_room()
+            on_progress(before_bytes + file.tell())
+
+        recorded = self._settings.channels.record or ()
+        left_out = tuple(
+            head
+            for head, event in recording.heads
+            if event in _CHANNEL_OF and _CHANNEL_OF[event] not in recorded
+        )
+        self._name = recording.path.name
         with recording.path.open("rb") as file:
-            for line in read(file):
-                if line.number % LINES_PER_MEASURE == 0:
-                    self._make_room()
-                    on_progress(before_bytes + file.tell())
-                if frames and (line.recv_ns != block_ns or line.is_snapshot or line.why is not None):
-                    self._take(feed(Frames(self._next_seq(), block_ns, block_ns, name, frames)).events)
-                    frames = []
-                if line.why is not None:
-                    self._reject(line, name, line.why)
-                elif line.is_snapshot:
-                    self._take_snapshot(line, recording)
+            for lines in read_at_once(file, ahead=True):
+                if isinstance(lines, PlainLines):
+                    for part in lines.parts(LINES_PER_MEASURE):
+                        if part.first % LINES_PER_MEASURE == 0:
+                            measure()
+                        self._take_plain(part, left_out)
+                    continue
+                for line in lines:
+                    if line.number % LINES_PER_MEASURE == 0:
+                        measure()
+                    self._take_line(line, recording)
+        self._end_block()
+
+    def _take_plain(self, lines: PlainLines, left_out: tuple[bytes, ...]) -> None:
+        """Take messages; of streams whose frames begin like ``left_out`` nothing is stored."""
+        decode, others = self._venue.decode, self.metrics.other_events
+        frames, block_ns = self._frames, self._block_ns
+        for recv_ns, frame in zip(lines.recv_ns, lines.frames, strict=True):
+            if recv_ns != block_ns:
+                if frames:
+                    self._end_block()
+                    frames = self._frames
+                self._block_ns = block_ns = recv_ns
+                self._seq += 1
+            if frame.startswith(left_out):
+                # Most of a recording may be such: the machine would count it, and have a record made for nothing.
+                try:
+                    message: Any = decode(frame)
+                except MalformedMessageError:
+                    pass
                 else:
-                    block_ns = line.recv_ns
-                    frames.append(line.frame)
+                    if message.shape == CHANNEL:
+                        others[message.name] += 1
+                        continue
+            frames.append(frame)
+
+    def _take_line(self, line: Line, recording: Recording) -> None:
+        if line.why is not None:
+            self._end_block()
+            self._reject(line, self._name, line.why)
+        elif line.is_snapshot:
+            self._end_block()
+            self._take_snapshot(line, recording)
+        else:
+            self._take_plain(PlainLines(line.number, [line.recv_ns], [line.frame]), ())
+
+    def _end_block(self) -> None:
+        """Feed what was received at one time: the record whose ``seq`` was the last one given."""
+        frames, block_ns = self._frames, self._block_ns
+        self._frames, self._block_ns = [], None
         if frames:
-            self._take(feed(Frames(self._next_seq(), block_ns, block_ns, name, frames)).events)
+            assert block_ns is not None
+            events = self.pipeline.feed(Frames(self._seq, block_ns, block_ns, self._name, frames)).events
+            self._take(events)
 
     def _take_snapshot(self, line: Line, recording: Recording) -> None:
         if len(recording.symbols) != 1:
@@ -176,7 +229,8 @@ class Ingest:
             self._reject(line, recording.path.name, why)
             return
         (symbol,) = recording.symbols
-        body = SnapshotBody(self._next_seq(), line.recv_ns, line.recv_ns, symbol, line.frame)
+        self._seq += 1
+        body = SnapshotBody(self._seq, line.recv_ns, line.recv_ns, symbol, line.frame)
         self._take(self.pipeline.feed(body).events)
 
     def _take(self, events: Sequence[object]) -> None:
@@ -187,11 +241,6 @@ class Ingest:
     def _reject(self, line: Line, name: str, why: str) -> None:
         self.metrics.malformed += 1
         self._quarantine.add(line.recv_ns, f"{name}:{line.number}", why, line.frame)
-
-    def _next_seq(self) -> int:
-        seq = self._seq
-        self._seq = seq + 1
-        return seq
 
     def _make_room(self) -> None:
         tables = self.pipeline.tables

@@ -11,7 +11,7 @@ import pytest
 from harvest.errors import FileExistsInStoreError, IdSpaceError, RecordingError
 from harvest.pipeline import ingest as ingest_module
 from harvest.pipeline.ingest import AlreadyIngestedError, Ingest, MixedTradesError
-from harvest.settings import RotationSettings
+from harvest.settings import ChannelSettings, RotationSettings
 from harvest.storage.files import DataDirectory
 from tests.pipeline.ingested import STAMP, contents, ingest, settings_for, stored, write_recording
 from tests.pipeline.wire import DAY, MIDNIGHT_MS, T0_MS, diff, snapshot, trade
@@ -103,6 +103,41 @@ def test_lines_of_one_receive_time_are_one_record(tmp_path):
     assert [(row["seq"], row["recv_ns"]) for row in stored(tmp_path / "data", "prices", "BTCUSDT")] == [
         (1, STAMP)
     ] * 3
+
+
+def ticker(update_id, bid="1"):
+    return (
+        b'{"stream":"btcusdt@bookTicker","data":{"e":"bookTicker","u":%d,"s":"BTCUSDT","b":"%s","B":"1","a":"2",'
+        b'"A":"1","T":1721347021434,"E":1721347021435}}' % (update_id, bid.encode())
+    )
+
+
+def test_quotes_that_are_not_stored_are_counted_and_leave_every_record_its_number(tmp_path):
+    frames = [ticker(1), trade(1), ticker(2), ticker(3), ticker(4, "no"), trade(2), ticker(5)]
+    recording = write_recording(tmp_path / "a", frames)
+    # Of one time with what is stored, they are one record.
+    with recording.open("ab") as file:
+        for at, frame in ((7, ticker(6)), (7, trade(3)), (7, ticker(7)), (8, trade(4))):
+            file.write(b"%d %s\n" % (STAMP + at * 1000, frame))
+    summary = ingest([recording], tmp_path / "data")
+    rows = stored(tmp_path / "data", "prices", "BTCUSDT")
+    assert [(row["trade_id"], row["seq"]) for row in rows] == [(1, 2), (2, 6), (3, 8), (4, 9)]
+    assert summary.metrics.other_events == {"bookTicker": 6}
+    (kept,) = quarantined(tmp_path / "data")
+    assert (kept["recv_ns"], kept["text"]) == (STAMP + 4_000, frames[4].decode())
+    assert summary.metrics.malformed == 1
+    with_quotes = ingest([recording], tmp_path / "quotes", channels=ChannelSettings(record=("bbo",)))
+    assert stored(tmp_path / "quotes", "prices", "BTCUSDT") == rows
+    quotes = stored(tmp_path / "quotes", "bbo", "BTCUSDT")
+    assert [(row["update_id"], row["seq"]) for row in quotes] == [
+        (1, 1),
+        (2, 3),
+        (3, 4),
+        (5, 7),
+        (6, 8),
+        (7, 8),
+    ]
+    assert with_quotes.metrics.malformed == 1
 
 
 def test_another_recording_goes_on_after_the_first_in_seq_and_cvd(tmp_path):

@@ -5,11 +5,14 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import random
+import threading
 
 import pytest
 
 from harvest.errors import RecordingError
-from harvest.pipeline.recordings import SCAN_LINES, in_order, read, scan
+from harvest.pipeline import recordings
+from harvest.pipeline.recordings import SCAN_LINES, Line, PlainLines, in_order, read, read_at_once, scan
 from tests.pipeline.wire import diff, snapshot, trade
 
 STAMP = 1_721_347_021_434_994_132
@@ -97,6 +100,95 @@ def test_gzip_with_flipped_bytes_says_that_it_is_damaged():
     assert "damaged" in found[-1].why
     packed[40] ^= 0xFF
     assert any(one.why and "damaged" in one.why for one in lines_of(bytes(packed)))
+
+
+ODD = (
+    b"# a comment",
+    b"",
+    b"123 {}",
+    b"17213470214349941x2 {}",
+    b"9999999999999999999 {}",
+    b"%d" % STAMP,
+    b"%d " % STAMP,
+    b"%d {}\r" % STAMP,
+    b'%d {"stream":"\xff"}' % STAMP,
+    "%d 牛".encode() % STAMP,
+    b"%d %s" % (STAMP, snapshot(5)),
+)
+
+
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_lines_that_are_read_at_once_are_those_that_are_looked_at_one_by_one(monkeypatch, is_packed):
+    monkeypatch.setattr(recordings, "PLAIN_BYTES", 700)
+    monkeypatch.setattr(recordings, "READ_BYTES", 50)
+    at_once = 0
+    for seed in range(60):
+        chaos = random.Random(seed)
+        plain = [
+            line(trade(number), STAMP + chaos.randrange(10**6))[:-1] for number in range(chaos.randrange(40))
+        ]
+        for _ in range(seed % 3):
+            plain.insert(chaos.randrange(len(plain) + 1), chaos.choice(ODD))
+        content = b"\n".join(plain) + chaos.choice((b"", b"\n"))
+        file = io.BytesIO(gzip.compress(content) if is_packed else content)
+        found = list(read_at_once(file, ahead=seed % 2 == 0))
+        at_once += sum(isinstance(one, PlainLines) for one in found)
+        assert list(read(io.BytesIO(file.getvalue()))) == recordings._one_by_one(content, 1)
+        flat = [
+            Line(one.first + place, recv_ns, frame)
+            for lines in found
+            if isinstance(lines, PlainLines)
+            for one in lines.parts(7)
+            for place, (recv_ns, frame) in enumerate(zip(one.recv_ns, one.frames, strict=True))
+        ]
+        others = [one for lines in found if not isinstance(lines, PlainLines) for one in lines]
+        assert sorted([*flat, *others], key=lambda one: one.number) == recordings._one_by_one(content, 1)
+    assert at_once > 50
+
+
+def test_parts_begin_where_the_number_of_a_line_says():
+    lines = PlainLines(5, list(range(20)), [b"%d" % number for number in range(20)])
+    parts = list(lines.parts(8))
+    assert [(part.first, len(part.frames), len(part.recv_ns)) for part in parts] == [
+        (5, 3, 3),
+        (8, 8, 8),
+        (16, 8, 8),
+        (24, 1, 1),
+    ]
+    assert [recv_ns for part in parts for recv_ns in part.recv_ns] == lines.recv_ns
+
+
+def test_all_that_comes_before_a_damaged_byte_is_there():
+    chaos = random.Random(1)
+    whole = b"".join(line(chaos.randbytes(30).hex().encode(), STAMP + number) for number in range(8_000))
+    packed = bytearray(gzip.compress(whole))
+    at = len(packed) // 2
+    packed[at : at + 200] = bytes(200)
+    found = lines_of(bytes(packed))
+    assert "damaged" in found[-1].why
+    lines = lines_of(whole)
+    sound = next(place for place, (one, other) in enumerate(zip(found, lines, strict=False)) if one != other)
+    assert 3_950 < sound < 4_050
+
+
+def test_zeros_between_and_behind_gzip_members_are_passed_over():
+    packed = gzip.compress(WHOLE[:700]) + bytes(9) + gzip.compress(WHOLE[700:]) + bytes(1000)
+    assert lines_of(packed) == lines_of(WHOLE)
+
+
+def test_what_is_no_gzip_behind_a_member_is_damage():
+    found = lines_of(gzip.compress(WHOLE) + b"nonsense")
+    assert found[:-1] == lines_of(WHOLE)
+    assert "damaged" in found[-1].why
+
+
+def test_reading_ahead_ends_with_its_reader(monkeypatch):
+    monkeypatch.setattr(recordings, "PLAIN_BYTES", 100)
+    reading = read_at_once(io.BytesIO(WHOLE), ahead=True)
+    next(reading)
+    assert any(thread.name.startswith("recording") for thread in threading.enumerate())
+    reading.close()
+    assert not any(thread.name.startswith("recording") for thread in threading.enumerate())
 
 
 def test_scan_names_the_symbols_the_events_and_the_first_receive_time(tmp_path):
