@@ -1,7 +1,7 @@
 """Ingest: recordings through the very same state machine as a run, as fast as the machine allows.
 
 The run's id follows from what is ingested, so the same input gives the same rows under the same names, and what is there
-already is refused rather than stored twice.
+already is refused rather than stored twice. What an ingest has left that did not come to its end is made again.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from harvest.storage.files import DataDirectory
 from harvest.storage.layout import new_run_id
 from harvest.storage.parquet import Provenance, encode
 from harvest.storage.quarantine import Quarantine
+from harvest.storage.unfinished import DIGEST, remove_unfinished
 from harvest.venues import VENUES
 
 if TYPE_CHECKING:
@@ -91,7 +92,9 @@ class Ingest:
         digest = _digest(self.recordings)
         self.run_id = new_run_id(self.recordings[0].first_recv_ns)[:-4] + digest[:4]
         if self.run_id in catalog.runs:
-            raise AlreadyIngestedError(self._root, self.run_id)
+            if not remove_unfinished(catalog, self.run_id, digest):
+                raise AlreadyIngestedError(self._root, self.run_id)
+            catalog = scan(self._root, self._venue.name)
         events = frozenset().union(*(recording.events for recording in self.recordings))
         spaces = [space for event, space in _ID_SPACES.items() if event in events]
         if len(spaces) > 1:
@@ -123,7 +126,7 @@ class Ingest:
                 self.run_id,
                 trade_ids=spaces[0] if spaces else None,
                 max_pending_diffs=settings.book.max_pending_diffs,
-                extra={"ingest_digest": digest},
+                extra={DIGEST: digest},
             ),
             settings.writer.save_concurrency,
         )
@@ -266,9 +269,12 @@ class _Files:
     def __enter__(self) -> _Files:
         return self
 
-    def __exit__(self, *_error: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_details: object) -> None:
         try:
             self._collect(at_most=0)
+            if error is not None:
+                # Whoever ingests the same again knows by the ledger that this did not come to its end.
+                return
             # In an order of their own, whatever the threads did: the same input gives the same ledger.
             entries = sorted(self._entries, key=lambda one: (one.kind, one.first_seq))
             ledger.append(self._directory.root, entries)

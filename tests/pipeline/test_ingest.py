@@ -272,6 +272,56 @@ def test_failed_write_surfaces_and_what_was_published_is_whole(tmp_path, monkeyp
     assert not list((tmp_path / "data").rglob("*.tmp"))
 
 
+def failing(monkeypatch, at):
+    """Let the publishing of the file number ``at`` fail, and all after it."""
+    publish, calls = DataDirectory.publish, []
+
+    def fail(self, path, data):
+        calls.append(path)
+        if len(calls) >= at:
+            raise OSError(28, "No space left on device")
+        return publish(self, path, data)
+
+    monkeypatch.setattr(DataDirectory, "publish", fail)
+
+
+@pytest.mark.parametrize("at", [2, 5, 9])
+def test_an_ingest_that_failed_half_way_is_made_again_and_gives_what_it_should_have(
+    tmp_path, monkeypatch, at
+):
+    recordings = [
+        write_recording(tmp_path / "btc", market()),
+        write_recording(tmp_path / "eth", market("ETHUSDT")),
+    ]
+    earlier = write_recording(tmp_path / "earlier", [trade(1), diff(1, 2, 0)], start_ns=STAMP - 10**9)
+    for root in ("whole", "data"):
+        ingest([earlier], tmp_path / root)
+    ingest(recordings, tmp_path / "whole")
+    with monkeypatch.context() as patched:
+        failing(patched, at)
+        with pytest.raises(OSError, match="No space"):
+            ingest(recordings, tmp_path / "data")
+    assert contents(tmp_path / "data").keys() < contents(tmp_path / "whole").keys()
+    ingest(recordings, tmp_path / "data")
+    assert contents(tmp_path / "data") == contents(tmp_path / "whole")
+    with pytest.raises(AlreadyIngestedError):
+        ingest(recordings, tmp_path / "data")
+
+
+def test_what_an_ingest_left_is_not_removed_where_it_says_other_recordings_or_none(tmp_path, monkeypatch):
+    recording = write_recording(tmp_path / "btc", market())
+    with monkeypatch.context() as patched:
+        failing(patched, 4)
+        with pytest.raises(OSError, match="No space"):
+            ingest([recording], tmp_path / "data")
+    path = next((tmp_path / "data").rglob("*.parquet"))
+    path.write_bytes(b"somebody else's")
+    before = contents(tmp_path / "data")
+    with pytest.raises(AlreadyIngestedError):
+        ingest([recording], tmp_path / "data")
+    assert contents(tmp_path / "data") == before
+
+
 def test_foreign_file_under_the_name_of_one_to_be_written_is_left_as_it_is(tmp_path):
     recording = write_recording(tmp_path / "a", [trade(1)])
     job = Ingest([recording], settings_for(tmp_path / "data"))
