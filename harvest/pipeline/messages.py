@@ -46,17 +46,31 @@ class Messages:
 
     def take(self, record: Frames, channels: Channels) -> int:
         """Take the messages of a block, for each symbol in their order; returns how many hold market data."""
-        seq, recv_ns, mono_ns = record.seq, record.recv_ns, record.mono_ns
-        books, recorded, shapes = self._recorded.books, self._recorded, self._shapes
+        block = record.frames
         heard = self._metrics.heard.setdefault(record.connection, {})
+        if isinstance(block, list):
+            if len(block) == 1:
+                # At live rates nearly every message comes alone.
+                message = self._decode(block[0], record)
+                return 0 if message is None else self._take_one(message, record, heard, channels)
+            messages = None
+        else:
+            messages = self._venue.decode_lines(block)
+        if messages is None:
+            return self._take_many(self._one_by_one(record), record, heard, channels)
+        return self._take_many(messages, record, heard, channels)
+
+    def _take_many(
+        self, messages: Iterable[Any], record: Frames, heard: dict[str, int], channels: Channels
+    ) -> int:
+        shapes = self._shapes
         #: Trades that wait for all of their block, or for what is none.
         runs: dict[str, list[Trade]] = {}
         data_messages = 0
         kind: type | None = None
         shape = 0
-        for message in self._decoded(record):
+        for message in messages:
             if type(message) is not kind:
-                # Its ``shape`` says which it is; a cast would cost what an isinstance does.
                 kind = type(message)
                 shape = shapes[kind] if kind in shapes else self._shape_of(message)
             if shape == TRADE:
@@ -69,20 +83,7 @@ class Messages:
             if runs:
                 data_messages += self._take_trades(runs, record, heard)
                 runs.clear()
-            if shape == DIFF:
-                book = books.get(message.symbol) or recorded.add_book(message.symbol)
-                if book is not None:
-                    data_messages += 1
-                    heard[message.symbol] = mono_ns
-                    book.take(message, seq, recv_ns, mono_ns)
-            elif shape == CHANNEL:
-                if channels.take(message, record.connection, seq, recv_ns, mono_ns):
-                    data_messages += 1
-                    heard[message.symbol] = mono_ns
-            elif shape == CONTROL:
-                self._take_control(message)
-            else:
-                self._metrics.other_events[f"{message.id_space} trade"] += 1
+            data_messages += self._take_one(message, record, heard, channels)
         return data_messages + self._take_trades(runs, record, heard)
 
     def _take_trades(self, runs: dict[str, list[Trade]], record: Frames, heard: dict[str, int]) -> int:
@@ -95,28 +96,53 @@ class Messages:
                 series.take(run, record.seq, record.recv_ns, record.mono_ns)
         return count
 
+    def _take_one(self, message: Any, record: Frames, heard: dict[str, int], channels: Channels) -> int:
+        """Take one message of any kind; returns 1 if it holds market data, else 0."""
+        kind = type(message)
+        # Its ``shape`` says which it is; a cast would cost what an isinstance does.
+        shape = self._shapes[kind] if kind in self._shapes else self._shape_of(message)
+        recorded = self._recorded
+        if shape == TRADE:
+            trades = recorded.trades.get(message.symbol) or recorded.add_trades(message.symbol)
+            if trades is None:
+                return 0
+            trades.take_one(message, record.seq, record.recv_ns, record.mono_ns)
+        elif shape == DIFF:
+            book = recorded.books.get(message.symbol) or recorded.add_book(message.symbol)
+            if book is None:
+                return 0
+            book.take(message, record.seq, record.recv_ns, record.mono_ns)
+        elif shape == CHANNEL:
+            if not channels.take(message, record.connection, record.seq, record.recv_ns, record.mono_ns):
+                return 0
+        else:
+            if shape == CONTROL:
+                self._take_control(message)
+            else:
+                self._metrics.other_events[f"{message.id_space} trade"] += 1
+            return 0
+        heard[message.symbol] = record.mono_ns
+        return 1
+
     def take_malformed(self, error: MalformedMessageError, record: Frames | Body) -> None:
         """Let a message that could not be decoded be kept."""
         self._metrics.malformed += 1
         source = record.connection if isinstance(record, Frames) else "rest"
         self._events.append(Malformed(source, record.recv_ns, error.why, error.raw))
 
-    def _decoded(self, record: Frames) -> Iterable[Any]:
-        block = record.frames
-        if isinstance(block, list):
-            return self._decoded_one_by_one(record)
-        messages = self._venue.decode_lines(block)
-        return self._decoded_one_by_one(record) if messages is None else messages
-
-    def _decoded_one_by_one(self, record: Frames) -> Iterator[Any]:
-        decode = self._venue.decode
+    def _one_by_one(self, record: Frames) -> Iterator[Any]:
         for payload in payloads(record.frames):
-            try:
-                message = decode(payload)
-            except MalformedMessageError as error:
-                self.take_malformed(error, record)
-            else:
+            message = self._decode(payload, record)
+            if message is not None:
                 yield message
+
+    def _decode(self, payload: bytes, record: Frames) -> Any:
+        """Decode a message; None where it is malformed, and kept."""
+        try:
+            return self._venue.decode(payload)
+        except MalformedMessageError as error:
+            self.take_malformed(error, record)
+            return None
 
     def _shape_of(self, message: Any) -> int:
         """Return the shape of all messages of one kind; of trades whose ids are not those that are recorded, another one."""

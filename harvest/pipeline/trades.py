@@ -79,15 +79,15 @@ class TradeSeries:
 
     def take(self, trades: list[Trade], seq: int, recv_ns: int, mono_ns: int) -> None:
         """Pack the trades of the record ``seq``, in their order, except those whose ids are stored already."""
-        if self._doubtful:
-            self.settle(seq, recv_ns)
         taken, count = 0, len(trades)
         while taken < count:
             if count - taken >= RUN:
+                if self._doubtful:
+                    self.settle(seq, recv_ns)
                 taken += self._take_run(trades[taken:] if taken else trades, seq, recv_ns, mono_ns)
             # One that ends a run, or of too few to be one.
             if taken < count:
-                self._take_one(trades[taken], seq, recv_ns, mono_ns)
+                self.take_one(trades[taken], seq, recv_ns, mono_ns)
                 taken += 1
 
     def _take_run(self, trades: list[Trade], seq: int, recv_ns: int, mono_ns: int) -> int:
@@ -133,8 +133,10 @@ class TradeSeries:
         stats.stored += len(packed)
         return len(packed)
 
-    def _take_one(self, trade: Trade, seq: int, recv_ns: int, mono_ns: int) -> None:
-        """Pack one trade, whatever its id and its date."""
+    def take_one(self, trade: Trade, seq: int, recv_ns: int, mono_ns: int) -> None:
+        """Pack one trade of the record ``seq``, whatever its date, unless its id is stored already."""
+        if self._doubtful:
+            self.settle(seq, recv_ns)
         trade_id = trade.trade_id
         if trade_id == self.sequence.next_id:
             self.sequence.next_id = trade_id + 1
