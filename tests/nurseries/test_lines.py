@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harvest.nurseries.frames import FrameSlicer
@@ -56,6 +56,7 @@ OTHERS = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(
     wire=st.lists(st.one_of(TEXTS.map(frame), TEXTS.map(frame), TEXTS.map(frame), OTHERS), max_size=30).map(
         b"".join
@@ -71,6 +72,7 @@ def test_in_one_piece_or_frame_by_frame_is_the_same(wire: bytes, offsets: list[i
     assert lines.flush() == loop.flush()
 
 
+@settings(deadline=None)
 @given(wire=st.lists(st.binary(max_size=300).map(lambda data: b"\x81\x7e" + data), max_size=9).map(b"".join))
 def test_what_only_looks_like_frames_is_the_same_too(wire: bytes) -> None:
     lines, loop = FrameSlicer(LIMIT, lines_from_bytes=0), FrameSlicer(LIMIT, lines_from_bytes=NEVER)

@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harvest.pipeline.records import Frames
@@ -87,6 +87,7 @@ def messages(seed: int, count: int) -> list[bytes]:
     return made
 
 
+@settings(deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     count=st.integers(1, 120),
@@ -99,6 +100,7 @@ def test_in_one_piece_or_as_a_list_is_the_same(seed: int, count: int, size: int,
     assert feed(blocks, joined=True, max_rows=max_rows) == feed(blocks, joined=False, max_rows=max_rows)
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 2**32), count=st.integers(1, 120))
 def test_what_is_stored_does_not_depend_on_the_blocks(seed: int, count: int) -> None:
     made = messages(seed, count)
