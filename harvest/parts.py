@@ -241,6 +241,8 @@ class Parts:
         else:
             for symbol, last_id in stored.last_trade_ids.items():
                 self.pipeline.resume_trades(symbol, last_id)
+            if stored.open_gaps:
+                self.intake.resumed({}, wants_missing=True, open_gaps=stored.open_gaps)
         self.health = Health(self.metrics, settings.health)
         self.watchlist = Watchlist(
             capture.symbols,
@@ -284,7 +286,7 @@ class Parts:
 
     def _go_on(self, stored: Stored) -> None:
         """Go on from what is stored now that dead runs are recovered."""
-        self.intake.resumed(stored.last_trade_ids, wants_missing=True)
+        self.intake.resumed(stored.last_trade_ids, wants_missing=True, open_gaps=stored.open_gaps)
         self.pipeline.go_on_with_cvd(stored.resume_cvd)
 
     def _go_on_without(self) -> None:

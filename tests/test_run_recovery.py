@@ -27,12 +27,13 @@ KILLS = 3
 
 
 @contextmanager
-def simulated_venue(sent: Path) -> Iterator[dict[str, str]]:
+def simulated_venue(sent: Path, *faults: str) -> Iterator[dict[str, str]]:
     """Start a venue that logs what it sends; gives the settings that lead to it."""
     simulator = subprocess.Popen(
         [
             *(sys.executable, "-m", "harvest.simulator"),
             *("--symbols", SYMBOLS, "--port", "0", "--sent-log", str(sent)),
+            *(word for fault in faults for word in ("--fault", fault)),
         ],
         cwd=ROOT,
         env=environment(),
@@ -128,4 +129,35 @@ def test_runs_that_are_killed_at_random_lose_nothing_that_was_sent_250_ms_before
     verdict = json.loads(report.stdout)
     assert verdict["damage"] == []
     assert report.returncode in (0, 1), report.stdout
+    assert {one["why"] for series in verdict["series"] for one in series["missing"]} <= {"downtime"}
+
+
+def test_a_gap_that_a_killed_run_could_not_close_is_closed_by_the_next(tmp_path: Path) -> None:
+    data, log_path = tmp_path / "data", tmp_path / "log.txt"
+    line = command("run", "--symbols", SYMBOLS, "--output-dir", "data", "--no-live")
+    faults = ("rest down at 2s for 10s", "gap trades BTCUSDT at 3s skip 3")
+    with simulated_venue(tmp_path / "sent.jsonl", *faults) as settings:
+        for is_last in (False, True):
+            with log_path.open("w") as log:
+                run = subprocess.Popen(
+                    line, cwd=tmp_path, env=environment(**settings), stderr=log, stdout=log, text=True
+                )
+                try:
+                    said = "BTCUSDT: trades" if is_last else "BTCUSDT trade break (gap)"
+                    until(lambda said=said: said in log_path.read_text(), run)
+                    # What the break tells is in a file, and behind it what follows.
+                    time.sleep(2.5)
+                finally:
+                    run.send_signal(signal.SIGTERM if is_last else signal.SIGKILL)
+                    run.wait()
+            if not is_last:
+                assert "fetched" not in log_path.read_text()
+                trades = [row["trade_id"] for row in rows(data, "prices", symbol="BTCUSDT")]
+                assert len(trades) < max(trades) - min(trades) + 1
+                time.sleep(8)
+    trades = sorted(row["trade_id"] for row in rows(data, "prices", symbol="BTCUSDT"))
+    assert trades == list(range(trades[0], trades[-1] + 1))
+    verdict = json.loads(harvest("verify", "data", "--json", cwd=tmp_path).stdout)
+    assert verdict["damage"] == []
+    # Diffs have no history: what the killed run left out of them stays missing.
     assert {one["why"] for series in verdict["series"] for one in series["missing"]} <= {"downtime"}

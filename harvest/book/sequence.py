@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from enum import IntEnum
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 DepthRule = Literal["spot", "usdm"]
 
@@ -92,6 +95,14 @@ class TradeSequence:
         self.next_id = last_id + 1 if self.next_id is None else max(self.next_id, last_id + 1)
         self._first_id = last_id + 1
         self._holes = [[max(low, last_id + 1), high] for low, high in self._holes if high > last_id]
+
+    def reopen(self, gaps: Sequence[tuple[int, int]]) -> None:
+        """Let ids be missing that earlier runs have left out, below the first of this one: (from, to), both inclusive, ascending."""
+        if gaps:
+            self._holes = [[low, high] for low, high in gaps] + [
+                hole for hole in self._holes if hole[0] > gaps[-1][1]
+            ]
+            self._first_id = min(self._first_id, gaps[0][0])
 
     def state(self) -> TradeSequenceState:
         """Return what ``restore`` goes on from; it is not to be changed, and of use until the next id is judged."""

@@ -179,10 +179,17 @@ class Intake:
             outcome.unread = True
         return outcome
 
-    def resumed(self, last_trade_ids: dict[str, int], *, wants_missing: bool) -> Outcome:
-        """Record what earlier runs stored, where that was not known before the first record."""
+    def resumed(
+        self,
+        last_trade_ids: dict[str, int],
+        *,
+        wants_missing: bool,
+        open_gaps: dict[str, list[tuple[int, int]]] | None = None,
+    ) -> Outcome:
+        """Record what earlier runs stored, where that was not known before the first record, and what they have left out."""
+        now_ns, mono_ns = time.time_ns(), time.monotonic_ns()
         return self._feed(
-            Resumed(self._take_seq(), time.time_ns(), time.monotonic_ns(), last_trade_ids, wants_missing)
+            Resumed(self._take_seq(), now_ns, mono_ns, last_trade_ids, wants_missing, open_gaps or {})
         )
 
     def checkpoint(self, symbol: str, number: int, of: int) -> int:

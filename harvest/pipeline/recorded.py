@@ -87,6 +87,9 @@ class RecordedSymbols:
         for symbol, last_id in record.last_trade_ids.items():
             if (series := self.trades.get(symbol)) is not None:
                 series.resume_late(last_id, record.seq, record.recv_ns, wants_missing=record.wants_missing)
+        for symbol, gaps in record.open_gaps.items():
+            if (series := self.trades.get(symbol)) is not None:
+                series.reopen(gaps)
 
     def trades_of(self, symbol: str) -> TradeSeries | None:
         """Return the trades of a symbol, of one that was removed too: gaps from before its removal may still be closed."""

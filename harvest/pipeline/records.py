@@ -160,7 +160,8 @@ class Resumed(msgspec.Struct, gc=False, array_like=True):
     """What earlier runs stored is known only now: ``last_trade_ids`` are the greatest ids of trades, by symbol.
 
     ``wants_missing`` tells whether what is missing between them and the first of this run is to be asked for; where a recovery
-    may still bring some of it, it is not.
+    may still bring some of it, it is not. ``open_gaps`` are ids that earlier runs have left out, which are asked for: from, to,
+    both inclusive.
     """
 
     seq: int
@@ -168,6 +169,7 @@ class Resumed(msgspec.Struct, gc=False, array_like=True):
     mono_ns: int
     last_trade_ids: dict[str, int]
     wants_missing: bool
+    open_gaps: dict[str, list[tuple[int, int]]] = {}
 
 
 Record = (

@@ -10,6 +10,7 @@ import attrs
 from harvest.book.flow import sum_from_float
 from harvest.errors import IdSpaceError
 from harvest.storage.catalog import Catalog, scan
+from harvest.storage.open_gaps import open_gaps
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -47,6 +48,8 @@ class Stored:
     #: The greatest stored trade id, of the symbols that have one.
     last_trade_ids: dict[str, int]
     day: int
+    #: Trades of that date and the one before that are missing between stored ones, and may still be had.
+    open_gaps: dict[str, list[tuple[int, int]]] = attrs.field(factory=dict)
 
 
 def look_at_stored(
@@ -59,7 +62,12 @@ def look_at_stored(
         for symbol in symbols
         if (last := catalog.last_trade_id(symbol, before_seq=before_seq)) is not None
     }
-    return Stored(catalog, resume_cvd(catalog, symbols, day), last_ids, day)
+    gaps = {
+        symbol: of_symbol
+        for symbol in last_ids
+        if (of_symbol := open_gaps(catalog, symbol, (day - 1, day), before_seq=before_seq))
+    }
+    return Stored(catalog, resume_cvd(catalog, symbols, day), last_ids, day, gaps)
 
 
 def check_id_space(catalog: Catalog, symbols: Iterable[str], asked: IdSpace) -> None:

@@ -163,6 +163,13 @@ class TradeSeries:
             if not wants_missing:
                 self._events.pop()
 
+    def reopen(self, gaps: Sequence[tuple[int, int]]) -> None:
+        """Ask for what earlier runs have left out, and recorded: (from, to), both inclusive, ascending; call it once resumed."""
+        self.sequence.reopen(gaps)
+        for low, high in gaps:
+            self.stats.missing_ids += high - low + 1
+            self._events.append(TradesWanted(self.symbol, low, high))
+
     def take_fetched(self, trades: Sequence[Trade], from_id: int, to_id: int, seq: int, recv_ns: int) -> int:
         """Pack fetched trades that are missing between ``from_id`` and ``to_id``, both inclusive; returns how many."""
         before = self.stats.stored

@@ -11,7 +11,7 @@ import pytest
 from harvest.pipeline.dead_runs import RunsWaitError, dead_runs, recover_all
 from harvest.pipeline.ingest import Ingest
 from harvest.pipeline.journal_records import encode_record
-from harvest.pipeline.records import Checkpoint, Frames, Opened, Record, Resumed
+from harvest.pipeline.records import Checkpoint, Frames, Opened, Record, Resumed, TradesBody
 from harvest.pipeline.verify import verify
 from harvest.settings import Settings
 from harvest.storage.files import DataDirectory
@@ -179,3 +179,31 @@ def test_what_was_stored_may_be_known_late_and_is_asked_for_only_if_nobody_else_
             ["TradesWanted"] if wants_missing else []
         )
         assert pipeline.missing_trades("BTCUSDT", 0, 100) == [(13, 14), (17, 17)]
+
+
+def test_what_earlier_runs_have_left_out_is_asked_for_again_and_stored_once() -> None:
+    pipeline = machine(symbols=["BTCUSDT"])
+    pipeline.resume_trades("BTCUSDT", 30)
+    asked = pipeline.feed(
+        Resumed(1, T0_MS * 10**6, 1, {}, True, {"BTCUSDT": [(11, 12), (20, 22)], "OTHER": [(1, 2)]})
+    )
+    assert [(event.from_id, event.to_id) for event in asked.events] == [(11, 12), (20, 22)]
+    assert pipeline.missing_trades("BTCUSDT", 0, 100) == [(11, 12), (20, 22)]
+    # What other runs have stored stays stored, and what follows them is in order.
+    pipeline.feed(Frames(2, T0_MS * 10**6, 2, "trade-1", [trade(15), trade(31), trade(33)]))
+    assert pipeline.metrics.feed("trade", "BTCUSDT").duplicates == 1
+    other = machine(symbols=())
+    other.restore("BTCUSDT", pipeline.checkpoint("BTCUSDT"))
+    page = msgspec.json.encode(
+        [
+            {"id": one, "price": "1", "qty": "1", "quoteQty": "1", "time": T0_MS, "isBuyerMaker": True}
+            for one in (11, 12, 13, 20)
+        ]
+    )
+    for each in (pipeline, other):
+        for from_id, to_id in ((11, 12), (20, 22)):
+            each.feed(TradesBody(3, T0_MS * 10**6, 3, "BTCUSDT", from_id, to_id, page))
+        assert each.missing_trades("BTCUSDT", 0, 100) == [(21, 22), (32, 32)]
+    (prices,) = (table for table in pipeline.tables if table.kind.name == "prices")
+    assert prices.count == 2 + 3
+    assert pipeline.metrics.feed("trade", "BTCUSDT").missing_ids == 3

@@ -23,7 +23,7 @@ FIELDS = {
     "recv_ns": INTEGERS,
     "mono_ns": INTEGERS,
     "connection": TEXTS,
-    "frames": st.lists(st.binary(max_size=100), max_size=20),
+    "frames": st.lists(st.binary(max_size=100), max_size=20) | st.binary(max_size=1000),
     "symbol": TEXTS,
     "symbols": st.lists(TEXTS, max_size=5).map(tuple),
     "body": st.binary(max_size=300),
@@ -41,6 +41,7 @@ FIELDS = {
     "removed": st.lists(TEXTS, max_size=5).map(tuple),
     "last_trade_ids": st.dictionaries(TEXTS, INTEGERS, max_size=5),
     "wants_missing": st.booleans(),
+    "open_gaps": st.dictionaries(TEXTS, st.lists(st.tuples(INTEGERS, INTEGERS), max_size=3), max_size=3),
 }
 #: What REST is asked for belongs to no feed of trades or books.
 CHANNEL_FIELDS = FIELDS | {"feed": st.sampled_from(CHANNELS)}
