@@ -32,6 +32,8 @@ SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "牛来USDT")
 RATE = 10.0
 #: What a killed process may have had on its way.
 GRACE_NS = 250 * 10**6
+#: No process has a connection sooner after its start.
+CONNECTS_NS = 200 * 10**6
 BEHIND_NS = 3 * 86_400 * 10**9
 #: From the start of a process to its end; a start takes about a second.
 SHORTEST_S, LONGEST_S = 0.3, 4.0
@@ -55,6 +57,11 @@ class Kill:
     begun_ns: int
     killed_ns: int
     doing: str
+
+    @property
+    def receives(self) -> bool:
+        """Whether it was a run, rather than a recovery or a compaction by hand."""
+        return self.doing.startswith(("starting", "recording"))
 
 
 @attrs.define
@@ -218,13 +225,17 @@ def account(directory: Path, kills: list[Kill]) -> Account:
 
 def add_sent_before_kills(sent: Path, kills: list[Kill], must: dict[str, set[int]]) -> None:
     """Add the ids, by stream, that one venue has sent a process more than ``GRACE_NS`` before its end."""
-    # A connection is of the process that lived when it was first used: the venue learns of a death a little later.
+    # A connection is of the process that lived when it was first used. The venue learns of a death a little later: what it sends
+    # first then, to one who was killed while connecting, is none of the next process's, which cannot be there so soon.
+    receivers = [kill for kill in kills if kill.receives]
     killed_ns: dict[int, int] = {}
     for line in sent.read_text(encoding="utf-8").splitlines():
         one = json.loads(line)
         at_ns, connection = one["t"], one["connection"]
         if connection not in killed_ns:
-            lived = (kill.killed_ns for kill in kills if kill.begun_ns <= at_ns <= kill.killed_ns)
+            lived = (
+                kill.killed_ns for kill in receivers if kill.begun_ns + CONNECTS_NS <= at_ns <= kill.killed_ns
+            )
             killed_ns[connection] = next(lived, 0)
         if one["id"] is not None and at_ns < killed_ns[connection] - GRACE_NS:
             must[one["stream"]].add(one["id"])

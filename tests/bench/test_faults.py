@@ -104,11 +104,18 @@ def test_the_bench_sees_it_where_something_is_not_forced_to_the_medium(
 def test_what_was_sent_to_a_process_shortly_before_its_death_or_to_nobody_need_not_be_stored(
     tmp_path: Path,
 ) -> None:
-    kills = [Kill(0, 10**9, 2 * 10**9, "recording"), Kill(1, 3 * 10**9, 5 * 10**9, "recording")]
+    kills = [
+        Kill(0, 10**9, 2 * 10**9, "recording"),
+        Kill(1, 3 * 10**9, 5 * 10**9, "recording"),
+        Kill(2, 7 * 10**9, 9 * 10**9, "recovering"),
+        Kill(3, 10 * 10**9, 12 * 10**9, "starting"),
+    ]
     sent = tmp_path / "sent.jsonl"
     lines = [
         *((1_500, 1, 10), (1_749, 1, 11), (1_751, 1, 12), (3_100, 1, 13)),
         *((3_200, 2, 14), (4_900, 2, 15), (6_000, 3, 16)),
+        # To those who were killed while they connected, by a venue that does not know it yet; and one that was there.
+        *((7_300, 4, 17), (10_050, 5, 18), (10_300, 6, 19)),
     ]
     sent.write_text(
         "\n".join(
@@ -118,7 +125,7 @@ def test_what_was_sent_to_a_process_shortly_before_its_death_or_to_nobody_need_n
     )
     must: dict[str, set[int]] = defaultdict(set)
     add_sent_before_kills(sent, kills, must)
-    assert must == {"s": {10, 11, 14}}
+    assert must == {"s": {10, 11, 14, 19}}
 
 
 @pytest.mark.slow
