@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from bench.peers.load import Load
 
-RECEIVED_BYTES = 64 * 1024
+RECEIVED_BYTES = 256 * 1024
 ROUNDS = 3
 
 

@@ -67,9 +67,16 @@ class Result:
         return self.messages / self.seconds / 1000
 
 
-def tell(name: str, task: Task, clock: Clock, stored: int, facts: dict[str, float] | None = None) -> None:
-    """Print the result of this process, as a line of JSON. What is to be written has been written."""
-    now = time.perf_counter()
+def tell(
+    name: str,
+    task: Task,
+    clock: Clock,
+    stored: int,
+    facts: dict[str, float] | None = None,
+    written: float | None = None,
+) -> None:
+    """Print the result of this process, as a line of JSON. What is to be written was so at ``written``, or else is now."""
+    now = time.perf_counter() if written is None else written
     assert clock.begun is not None and clock.received is not None, "the blast never came"
     usage = resource.getrusage(resource.RUSAGE_SELF)
     result = Result(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import trio
 
 from bench.peers.harvesting import harvesting
@@ -43,7 +45,9 @@ async def _harvest(task: Task) -> None:
         "longest_stall_ms": parts.lag.longest_s * 1000,
         "bytes": float(parts.writer.stats.bytes),
     }
-    tell("harvest", task, clock, in_files - snapshots, facts)
+    # What follows the last file (the summary, the end of the journal) is no row of anybody's.
+    written = time.perf_counter() - (time.monotonic() - (parts.writer.stats.last_done_s or 0.0))
+    tell("harvest", task, clock, in_files - snapshots, facts, written)
 
 
 def run(task: Task) -> None:

@@ -238,7 +238,7 @@ async def open_connection(
     ping_interval_s: float | None = 20.0,
     ping_timeout_s: float = 10.0,
     max_message_bytes: int = 16 * 2**20,
-    receive_bytes: int = 64 * 1024,
+    receive_bytes: int = 256 * 1024,
     coalesce_s: float = 0.0,
 ) -> AsyncIterator[Connection]:
     """Open a WebSocket, and close it at the end of the ``async with`` block.

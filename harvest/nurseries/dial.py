@@ -116,7 +116,7 @@ async def dial(
     timeout_s: float,
     ssl_context: ssl.SSLContext | None = None,
     close_timeout_s: float = 2.0,
-    receive_bytes: int = 64 * 1024,
+    receive_bytes: int = 256 * 1024,
     coalesce_s: float = 0.0,
 ) -> trio.abc.Stream:
     """Return a stream to the server, over verified TLS where the address asks for it; the caller closes it.

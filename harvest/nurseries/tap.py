@@ -63,7 +63,7 @@ class Tap(trio.abc.Stream):
         on_frames: OnFrames,
         *,
         max_message_bytes: int,
-        receive_bytes: int = 64 * 1024,
+        receive_bytes: int = 256 * 1024,
     ) -> None:
         #: What ``on_frames`` raised; no more calls follow.
         self.error: Exception | None = None

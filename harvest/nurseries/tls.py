@@ -47,7 +47,7 @@ class TlsStream(trio.abc.Stream):
         server_hostname: str,
         *,
         close_timeout_s: float = 2.0,
-        receive_bytes: int = 64 * 1024,
+        receive_bytes: int = 256 * 1024,
     ) -> None:
         self._transport = transport
         self._close_timeout_s = close_timeout_s

@@ -70,7 +70,7 @@ class StreamSettings:
         max=GIB,
     )
     receive_bytes: int = setting(
-        64 * KIB, "HARVEST_RECEIVE_BYTES", "how much is read at once", unit="bytes", min=KIB, max=16 * MIB
+        256 * KIB, "HARVEST_RECEIVE_BYTES", "how much is read at once", unit="bytes", min=KIB, max=16 * MIB
     )
     coalesce_ms: float = setting(
         0.0,
