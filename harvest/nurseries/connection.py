@@ -87,7 +87,7 @@ class Connection:
         self._raise_loss()
 
     async def ping(self) -> None:
-        """Ping the server, and wait for its pong at most the ``ping_timeout_s`` of the connection.
+        """Ping the server, and wait for its pong at most the ``ping_timeout_s`` of the connection, from what came last on.
 
         Without a pong the connection is given up, and :meth:`run` says so too.
 
@@ -166,19 +166,27 @@ class Connection:
 
     async def _is_answered(self) -> bool:
         """Ping once; False where the connection is lost, or where our own stall leaves it open."""
-        with trio.move_on_after(self._ping_timeout_s) as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._wait_for_silence, nursery.cancel_scope)
             try:
                 await self._opened.ping()
             except ConnectionClosed as closed:
                 self._lose(self._explain(closed))
-                return False
-            return True
-        if trio.current_time() - scope.deadline < _OWN_STALL_S:
-            cause = f"no pong within {self._ping_timeout_s:g} s"
-            self._lose(ConnectionLostError(self.url, "ping", cause))
+            nursery.cancel_scope.cancel()
+            return not self._lost.is_set()
+        return False
+
+    async def _wait_for_silence(self, ping: trio.CancelScope) -> None:
+        """End a ping when nothing at all has come for as long as its pong may take: that may stand behind megabytes of data."""
+        heard_at = trio.current_time()
+        # An event a block would cost more than a look now and then.
+        while (due := max(heard_at, self._tap.received_at) + self._ping_timeout_s) > trio.current_time():  # noqa: ASYNC110
+            await trio.sleep_until(due)
+        ping.cancel()
+        if trio.current_time() - due < _OWN_STALL_S:
+            self._lose(ConnectionLostError(self.url, "ping", f"no pong within {self._ping_timeout_s:g} s"))
             # Wakes up whoever waits on the socket; to a peer that is gone there is nothing to be said.
             await trio.aclose_forcefully(self._tap)
-        return False
 
     async def _close(self, timeout_s: float) -> None:
         """Close politely where there is somebody to hear it."""

@@ -7,6 +7,7 @@ the close.
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections import deque
@@ -69,6 +70,8 @@ class Tap(trio.abc.Stream):
         self.error: Exception | None = None
         #: How the stream under the tap broke, where it did not just end.
         self.broken: trio.BrokenResourceError | None = None
+        #: When bytes came last, whatever they were; Trio's clock, seconds.
+        self.received_at = -math.inf
         self._stream = stream
         self._on_frames = on_frames
         self._receive_bytes = receive_bytes
@@ -99,6 +102,7 @@ class Tap(trio.abc.Stream):
                     self.broken = error
                     data = b""
                 recv_ns, mono_ns = time.time_ns(), time.monotonic_ns()
+                self.received_at = trio.current_time()
             if not data:
                 return self._end()
             passed = (

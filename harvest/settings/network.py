@@ -28,7 +28,9 @@ class StreamSettings:
     ping_interval_s: float = duration(
         20.0, "WSS_PING_INTERVAL", "between two pings of ours; 0 sends none", min=0
     )
-    ping_timeout_s: float = duration(10.0, "HARVEST_PING_TIMEOUT_SEC", "how long a pong may take")
+    ping_timeout_s: float = duration(
+        10.0, "HARVEST_PING_TIMEOUT_SEC", "how long a pong may take, from what the venue sent last on"
+    )
     connect_timeout_s: float = duration(
         10.0, "HARVEST_CONNECT_TIMEOUT_SEC", "name, TCP, TLS and WebSocket handshake together"
     )

@@ -291,6 +291,57 @@ async def test_the_keepalive_goes_on_as_long_as_pongs_come(
     assert times == pytest.approx([20, 49, 78])
 
 
+async def test_a_pong_may_stand_behind_data_and_its_deadline_begins_with_what_came_last(
+    peer: Peer, autojump_clock: trio.testing.MockClock
+) -> None:
+    sent_at = 0.0
+
+    async def send() -> None:
+        nonlocal sent_at
+        await peer.shake_hands()
+        for wait_s in (21, 9, 9, 9, 9):
+            await trio.sleep(wait_s)
+            await peer.stream.send_all(frame(b"data"))
+        sent_at = trio.current_time()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send)
+        loss = await loss_of(URL, ping_interval_s=20, ping_timeout_s=10)
+        assert trio.current_time() == pytest.approx(sent_at + 10)
+        assert loss.phase == "ping"
+
+
+async def test_data_keeps_a_connection_over_a_socket_whose_pong_is_late_and_its_end_is_noticed() -> None:
+    timeout_s, sent_at, pong_at = 0.3, 0.0, 0.0
+
+    async def talk(stream: trio.SocketStream) -> None:
+        nonlocal sent_at, pong_at
+        begun = trio.current_time()
+        received = b""
+        while not received:
+            received = await stream.receive_some()
+        while trio.current_time() < begun + 4 * timeout_s:
+            await stream.send_all(frame(b"x" * 1000) * 100)
+            await trio.sleep(timeout_s / 10)
+        pong_at = trio.current_time()
+        await stream.send_all(frame(unmask(received)[0][1], PONG))
+        await stream.send_all(frame(b"last"))
+        sent_at = trio.current_time()
+        # From here on it is as one that was stopped: its system goes on acknowledging what comes.
+        await trio.sleep_forever()
+
+    async def ping(connection: Connection) -> None:
+        await connection.ping()
+        assert pong_at
+        with pytest.raises(ConnectionLostError):
+            await connection.ping()
+
+    async with raw_server(talk) as url:
+        loss = await loss_of(url, act=ping, ping_interval_s=None, ping_timeout_s=timeout_s)
+        assert loss.phase == "ping"
+        assert sent_at + timeout_s <= trio.current_time() < sent_at + 2 * timeout_s + 1
+
+
 async def test_without_an_interval_nothing_is_pinged(
     peer: Peer, autojump_clock: trio.testing.MockClock
 ) -> None:
