@@ -1,9 +1,10 @@
-"""``python -m bench.faults``: what is promised of kills, power cuts and bursts, tried.
+"""``python -m bench.faults``: what is promised of kills, power cuts, full disks and bursts, tried.
 
     python -m bench.faults --schedules 10000             crashes at random calls, on a disk that models lost writes
     python -m bench.faults --kills 100 --report kills.jsonl
                                                          random SIGKILLs of the program under load; goes on where it stopped
     python -m bench.faults --burst --seconds 600         ten times the rate of the recordings, and 25,000 messages a second
+    python -m bench.faults --full-disk --seconds 60      a disk that is full for a minute under a flood, with memory enough and too little
 
 On a machine of two cores the schedules take about half an hour, 100 kills nine minutes, the burst eleven.
 
@@ -20,6 +21,7 @@ import time
 from pathlib import Path
 
 from bench.faults.burst import PEAK_RATE, PEAK_S, RATE, run_burst
+from bench.faults.full_disk import NoSmallDiskError, run_full_disks
 from bench.faults.kills import run_kills
 from bench.faults.schedules import report, run_schedules
 
@@ -36,8 +38,11 @@ def main() -> int:
     parser.add_argument("--report", type=Path, help="a line of JSON a kill; a later call goes on behind it")
     parser.add_argument("--directory", type=Path, help="where the killed program writes (beside the report)")
     parser.add_argument("--burst", action="store_true")
+    parser.add_argument("--full-disk", action="store_true")
     parser.add_argument(
-        "--seconds", type=float, default=600.0, help="of the burst at ten times the usual rate"
+        "--seconds",
+        type=float,
+        help="of the burst at ten times the usual rate (600), or in which the disk is full (60)",
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", type=int, metavar="N", help="that schedule of the workload --seed alone")
@@ -68,12 +73,22 @@ def main() -> int:
         found["kills"] = account.to_json()
         is_good = is_good and account.is_kept
     if arguments.burst:
-        bursts = []
-        for rate, seconds in ((RATE, arguments.seconds), (PEAK_RATE, min(PEAK_S, arguments.seconds))):
+        bursts, burst_s = [], arguments.seconds or 600.0
+        for rate, seconds in ((RATE, burst_s), (PEAK_RATE, min(PEAK_S, burst_s))):
             bursts.append(run_burst(rate, seconds))
             print(bursts[-1], flush=True)
         found["bursts"] = [burst.to_json() for burst in bursts]
         is_good = is_good and all(burst.is_kept for burst in bursts)
+    if arguments.full_disk:
+        disks = []
+        try:
+            for disk in run_full_disks(arguments.seconds or 60.0):
+                print(disk, flush=True)
+                disks.append(disk)
+        except NoSmallDiskError as error:
+            parser.error(str(error))
+        found["full_disks"] = [disk.to_json() for disk in disks]
+        is_good = is_good and all(disk.is_kept for disk in disks)
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return 0 if is_good else 1

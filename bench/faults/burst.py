@@ -83,7 +83,10 @@ class Burst:
 
 def run_burst(rate: float, seconds: float) -> Burst:
     """Record a venue that sends ``rate`` messages a second, to its end."""
-    with tempfile.TemporaryDirectory(prefix="harvest-burst-") as name, _flood(rate, seconds) as (port, flood):
+    with (
+        tempfile.TemporaryDirectory(prefix="harvest-burst-") as name,
+        flooding(rate, seconds) as (port, flood),
+    ):
         directory = Path(name)
         urls = {"HARVEST_WS_URL": f"ws://127.0.0.1:{port}", "HARVEST_REST_URL": f"http://127.0.0.1:{port}"}
         log_path = directory / "run.log"
@@ -99,9 +102,9 @@ def run_burst(rate: float, seconds: float) -> Burst:
                 assert flood.stdout is not None
                 said = [json.loads(flood.stdout.readline()) for _ in range(2)]
                 sent = {one["stream"]: one["sent"] for one in said}
-                _wait_until_read(run, port)
+                wait_until_read(run, port)
             finally:
-                rss_mib = _peak_rss_mib(run.pid)
+                rss_mib = peak_rss_mib(run.pid)
                 run.send_signal(signal.SIGTERM)
                 code = run.wait(BEHIND_S)
         lines = log_path.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -120,7 +123,8 @@ def run_burst(rate: float, seconds: float) -> Burst:
 
 
 @contextmanager
-def _flood(rate: float, seconds: float) -> Iterator[tuple[int, subprocess.Popen[str]]]:
+def flooding(rate: float, seconds: float) -> Iterator[tuple[int, subprocess.Popen[str]]]:
+    """Let a process send for so long; gives its port, and it: what it has sent is on its standard output then."""
     arguments = ["--rate", str(rate), "--seconds", str(seconds)]
     process = subprocess.Popen(
         [sys.executable, "-m", "bench.faults.flood", *arguments],
@@ -137,7 +141,7 @@ def _flood(rate: float, seconds: float) -> Iterator[tuple[int, subprocess.Popen[
         process.communicate()
 
 
-def _wait_until_read(run: subprocess.Popen[bytes], port: int) -> None:
+def wait_until_read(run: subprocess.Popen[bytes], port: int) -> None:
     """Wait until nothing waits in the receive buffers of the connections to the venue."""
     deadline = time.monotonic() + BEHIND_S
     while run.poll() is None and _unread_bytes(port):
@@ -161,7 +165,8 @@ def _unread_bytes(port: int) -> int:
     return unread
 
 
-def _peak_rss_mib(pid: int) -> float:
+def peak_rss_mib(pid: int) -> float:
+    """Return the most memory that a process ever had."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
     return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM"))
 

@@ -1,7 +1,8 @@
 """A venue that sends at a pace for as long as it is told: a process of its own, ``python -m bench.faults.flood``.
 
 Its messages are made as they are sent, so that an hour of them takes no more memory than a second. It prints its port, and, when
-all is sent, how many messages that were: a line of JSON a connection.
+all is sent, how many messages that were, and which ids they had: a line of JSON a connection. A snapshot is that of the diff that
+was sent last; trades of the past it has not.
 """
 
 from __future__ import annotations
@@ -15,8 +16,19 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+import attrs
+
 from bench.peers.blast import Blast, Wire, _frame, _serve
-from bench.peers.load import DEPTH, DIFF_LEVELS, FIRST_TRADE_ID, SYMBOL, TRADES, TRADES_A_DIFF, make
+from bench.peers.load import (
+    DEPTH,
+    DIFF_LEVELS,
+    FIRST_TRADE_ID,
+    SNAPSHOT_ID,
+    SYMBOL,
+    TRADES,
+    TRADES_A_DIFF,
+    make,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +37,8 @@ if TYPE_CHECKING:
 TICK_S = 0.01
 #: Sides of diffs that are made beforehand, and sent in turn.
 SIDES = 512
+#: Update ids of a diff.
+DIFF_IDS = 100
 #: Messages ahead of the pace: a snapshot is asked for when the first is seen.
 AHEAD = 10
 PING, PONG, CLOSE = 9, 10, 8
@@ -37,6 +51,15 @@ class Flood(Blast):
         super().__init__(make("mix", AHEAD), connections=2)
         self._rate, self._seconds = rate, seconds
         self._report = threading.Lock()
+        #: Of the diffs that are made beforehand; those after them go on behind the last.
+        self._first_diffs = [json.loads(diff)["data"]["u"] for diff in self.load.diffs]
+        self._snapshot, self._last_update_id = self.load.snapshot, SNAPSHOT_ID
+
+    def _answer(self, wire: Wire, path: str) -> None:
+        at = b'"lastUpdateId": %d,'
+        now = self._snapshot.replace(at % SNAPSHOT_ID, at % self._last_update_id, 1)
+        self.load = attrs.evolve(self.load, snapshot=now)
+        super()._answer(wire, path)
 
     def _send_all(self, wire: Wire, frames: list[bytes]) -> None:
         is_trades = TRADES.encode() in frames[0]
@@ -61,15 +84,25 @@ class Flood(Blast):
                 with sending:
                     wire.raw.sendall(data)
                 sent = due
+                if not is_trades:
+                    self._last_update_id = self._first_diffs[-1] + DIFF_IDS * sent
                 late_s = max(late_s, time.perf_counter() - begun - passed_s)
         except ConnectionError:
             # It has fallen too far behind, or has died: whoever reads the report sees that less was sent than asked for.
             is_broken = True
         seconds = time.perf_counter() - begun
         stream = "trades" if is_trades else "diffs"
+        if is_trades:
+            ids = [(FIRST_TRADE_ID, FIRST_TRADE_ID + len(self.load.trades) + sent - 1, 1)]
+        else:
+            last = self._first_diffs[-1]
+            ids = [(one, one, 1) for one in self._first_diffs]
+            ids.append((last + DIFF_IDS, last + DIFF_IDS * sent, DIFF_IDS))
         said = {
             "stream": stream,
             "sent": sent + 1 + len(frames),
+            # Each the first, the last, and the step between two: of diffs it is the last id that counts.
+            "ids": ids,
             "seconds": seconds,
             "stood_s": late_s,
             "broken": is_broken,
@@ -88,16 +121,16 @@ class Flood(Blast):
         ).encode()
 
     def _diffs(self) -> Callable[[int, int], bytes]:
-        first = json.loads(self.load.diffs[-1])["data"]["u"]
+        first = self._first_diffs[-1]
         dice = random.Random(1)
         count = DIFF_LEVELS // 2
         sides = [(_levels(dice, count, -1), _levels(dice, DIFF_LEVELS - count, 1)) for _ in range(SIDES)]
 
         def diff(number: int, now_ms: int) -> bytes:
-            previous, (bids, asks) = first + 100 * number, sides[number % SIDES]
+            previous, (bids, asks) = first + DIFF_IDS * number, sides[number % SIDES]
             return (
                 f'{{"stream":"{DEPTH}","data":{{"e":"depthUpdate","E":{now_ms},"T":{now_ms - 4},"s":"{SYMBOL}",'
-                f'"U":{previous + 1},"u":{previous + 100},"pu":{previous},"b":[{bids}],"a":[{asks}]}}}}'
+                f'"U":{previous + 1},"u":{previous + DIFF_IDS},"pu":{previous},"b":[{bids}],"a":[{asks}]}}}}'
             ).encode()
 
         return diff

@@ -13,10 +13,14 @@ import pytest
 
 from bench.faults import kills as kills_bench
 from bench.faults.crash_disk import CrashDisk, PowerCut
+from bench.faults.full_disk import Loss, account
 from bench.faults.kills import Kill, add_sent_before_kills
 from bench.faults.schedules import Tally, run_schedules, try_schedules
+from harvest.storage import ledger
 from harvest.storage.files import DataDirectory
+from harvest.storage.parquet import Provenance, encode
 from tests.program import ROOT, environment
+from tests.storage.rows import sealed_trades
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -163,3 +167,44 @@ def test_a_burst_is_stored_to_its_last_message(tmp_path: Path) -> None:
     assert sum(usual["sent"].values()) == sum(usual["stored"].values()) > 19_000
     assert sum(peak["stored"].values()) > 49_000
     assert 50 < peak["rss_mib"] < 612
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_waited_out_and_what_is_lost_for_want_of_memory_is_what_is_said(
+    tmp_path: Path,
+) -> None:
+    found = tmp_path / "found.json"
+    done = bench("--full-disk", "--seconds", "10", "--json", str(found), timeout_s=400)
+    if done.returncode == 2:
+        pytest.skip(done.stderr.splitlines()[-1])
+    assert done.returncode == 0, done.stdout + done.stderr
+    enough, too_little = json.loads(found.read_text())["full_disks"]
+    for one in (enough, too_little):
+        assert max(one["journal_s"], one["files_s"]) <= 10
+        assert all(not loss["silent"] and not loss["false"] for loss in one["losses"].values())
+    assert (enough["lost"], enough["verify_exit"]) == ({"trades": 0, "diffs": 0}, 0)
+    assert min(too_little["lost"].values()) > 100
+    assert (sum(too_little["lost"].values()), too_little["verify_exit"]) == (too_little["let_go"], 1)
+
+
+def test_the_account_of_a_full_disk_sees_what_is_lost_in_silence_and_what_is_said_to_be_and_is_not(
+    tmp_path: Path,
+) -> None:
+    directory = DataDirectory(tmp_path)
+    for first_seq, first_id in ((1, 100), (10, 105)):
+        sealed = sealed_trades(first_seq=first_seq, first_id=first_id)
+        encoded = encode(sealed, Provenance("binance-usdm", "20261122T000000Z00ff"))
+        directory.publish(
+            directory.path_of(sealed, venue="binance-usdm", run="20261122T000000Z00ff"), encoded.data
+        )
+        ledger.append(tmp_path, [ledger.entry_of_file(encoded.data)])
+
+    def losses(*missing: tuple[int, int]) -> Loss:
+        intervals = [{"from_id": low, "to_id": high, "why": "overload"} for low, high in missing]
+        report = {"series": [{"kind": "prices", "missing": intervals}]}
+        return account(tmp_path, "prices", "trade", [[100, 107, 1]], report)
+
+    assert losses((103, 104)) == Loss(8, 6, [], [], {"overload": 1}, 0)
+    assert losses((103, 103)).silent == [104]
+    assert losses((103, 105)).false == [105]
+    assert losses((103, 104), (108, 108)).false == [108]
