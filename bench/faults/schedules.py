@@ -1,7 +1,7 @@
 """Crash schedules: a run is interrupted at a random call, what a disk may have left of it is recovered, and checked.
 
 One schedule is a workload's seed, and its own number, from which all else follows: a loss of power, or a kill and then a loss of
-power; and often a second one, in the recovery itself.
+power; and often a second one, in the recovery itself, or in a compaction after it.
 """
 
 from __future__ import annotations
@@ -13,25 +13,31 @@ import tempfile
 import time
 from collections import Counter
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
-import pyarrow.parquet as pq
 
+from bench.faults.checks import (
+    check_ledger,
+    check_quarantine,
+    check_readers,
+    check_rows,
+    last_record,
+    read_rows,
+)
 from bench.faults.crash_disk import CrashDisk, PowerCut
-from bench.faults.workload import RUN, VENUE, Workload, store_uninterrupted, table_rows, work
+from bench.faults.workload import COMPACTS_ALL, Workload, store_uninterrupted, work
 from harvest.pipeline.dead_runs import recover_all
 from harvest.pipeline.verify import verify
-from harvest.storage import ledger
-from harvest.storage.catalog import scan
+from harvest.storage.compaction import compact
+from harvest.storage.compaction.swap import STAGING
 from harvest.storage.files import DataDirectory
-from harvest.storage.journal import JournalError, read_run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
+    from bench.faults.medium import Medium
     from bench.faults.workload import Rows
     from harvest.pipeline.dead_runs import Recovered
 
@@ -41,6 +47,9 @@ SHARE = 75
 VERIFY_EVERY = 50
 #: Calls of a recovery, about: where the second crash strikes.
 RECOVERY_CALLS = 160
+#: Each so manieth ends with a compaction that is cut off, and how many calls one takes, about.
+COMPACT_EVERY = 3
+COMPACTION_CALLS = 300
 
 
 @attrs.frozen
@@ -72,6 +81,8 @@ class Tally:
     #: Crashes that struck the recovery before it had ended.
     in_recovery: int = 0
     verified: int = 0
+    #: Crashes that struck a compaction after the recovery.
+    in_compaction: int = 0
     #: Workloads on which ``harvest verify`` cannot be asked: it finds damage without a crash, too.
     unsound: int = 0
     #: Those after which all that was journalled was there, so that all rows are known in advance.
@@ -79,6 +90,8 @@ class Tally:
     rows_recovered: int = 0
     rows_held: int = 0
     released: int = 0
+    #: Directories that the workloads have compacted.
+    compacted: int = 0
     violations: list[Violation] = attrs.Factory(list)
 
     def add(self, other: Tally) -> None:
@@ -119,6 +132,7 @@ def try_schedules(share: tuple[int, Sequence[int]], *, keep: Path | None) -> Tal
         is_sound = not verify(directory / "whole", jobs=1).damage
         tally.unsound += not is_sound
         tally.calls, tally.released = len(workload.disk.calls), workload.released
+        tally.compacted = workload.compacted
         for number in numbers:
             tally.schedules += 1
             schedule = Schedule(workload, number, directory / f"{number}")
@@ -171,14 +185,17 @@ class Schedule:
         self._reached = 0
         self._is_whole = True
         self._results: list[Recovered] = []
+        #: What is there when the last recovery begins, and what of that is durable.
+        self._medium: Medium | None = None
 
     def run(self, tally: Tally, *, with_verify: bool) -> None:
         """Crash, recover, and check."""
         tally.sorts[self.sort] += 1
         self.place.mkdir()
         root = self._crash(tally)
+        disk = CrashDisk(root, medium=self._medium)
         try:
-            self._results += recover_all(root, filesystem=CrashDisk(root))
+            self._results += recover_all(root, filesystem=disk)
         except Exception as error:
             self.found.append(f"the recovery has ended with {type(error).__name__}: {error}")
             return
@@ -188,12 +205,13 @@ class Schedule:
         self.found += [
             f"the recovery has failed: {result.error}" for result in self._results if result.error is not None
         ]
-        stored = self._stored(root)
+        stored = read_rows(root, self.found)
         # What follows from records that are not all there is not what it was.
         is_whole = self._is_whole and not any(result.problems for result in self._results)
         tally.whole += is_whole
         self.found += check_rows(self.workload, self.calls, stored, self._reached, is_whole=is_whole)
-        self.found += check_ledger(root)
+        self.found += check_ledger(root, is_complete=bool(self._results))
+        self.found += check_quarantine(self.workload, self.calls, self._reached if is_whole else 0, root)
         before = _listing(root)
         again = list(recover_all(root, filesystem=CrashDisk(root)))
         if again or _listing(root) != before:
@@ -203,6 +221,29 @@ class Schedule:
             report = verify(root, jobs=1)
             if report.damage:
                 self.found.append(f"verify: {report.damage}")
+        if self.number % COMPACT_EVERY == 0:
+            self._compact(root, disk.medium(), stored, tally)
+
+    def _compact(self, root: Path, medium: Medium, stored: Rows, tally: Tally) -> None:
+        """Cut a compaction off, and let the next one complete it; whoever reads meanwhile finds each row once."""
+        disk = CrashDisk(root, medium=medium, cut_at=self.dice.randrange(COMPACTION_CALLS))
+        left = self.place / "compacted"
+        try:
+            compact(root, COMPACTS_ALL, filesystem=disk)
+        except PowerCut:
+            tally.in_compaction += 1
+        if read_rows(root, self.found) != stored:
+            self.found.append("a compaction that was cut off has changed what readers see")
+        medium = disk.medium().leave(left, self.dice)
+        if read_rows(left, self.found) != stored:
+            self.found.append("a loss of power in a compaction has changed what readers see")
+        done = compact(left, COMPACTS_ALL, filesystem=CrashDisk(left, medium=medium))
+        self.found += [f"the next compaction: {problem}" for problem in done.problems]
+        if read_rows(left, self.found) != stored:
+            self.found.append("the compaction after it has changed what readers see")
+        if staged := [path for path in (left / STAGING).glob("*/**/*") if path.is_file()]:
+            self.found.append(f"the compaction after it has left {len(staged)} files staged")
+        self.found += check_ledger(left, is_complete=bool(self._results), is_compacted=True)
 
     def _crash(self, tally: Tally) -> Path:
         """Return a directory as the last crash has left it."""
@@ -212,8 +253,10 @@ class Schedule:
             medium.show(first)
         else:
             medium = medium.leave(first, self.dice)
+        self.found += check_readers(self.workload, self.calls, first)
         # Whatever else happens, recovery is to make rows of all of these.
         self._reached = last_record(first)
+        self._medium = medium
         if self.sort == "power cut":
             return first
         disk = CrashDisk(first, medium=medium, cut_at=self.dice.randrange(RECOVERY_CALLS))
@@ -226,89 +269,8 @@ class Schedule:
             if self.sort == "kill, power cut" and not any(call.what == "sync" for call in disk.calls):
                 # What the process had written was lost with the power, before anybody could force it to the medium.
                 self._is_whole = False
-        disk.medium().leave(second, self.dice)
+        self._medium = disk.medium().leave(second, self.dice)
         return second
-
-    def _stored(self, root: Path) -> Rows:
-        """Read every visible file; two of a directory must not cover the same records."""
-        catalog, stored = scan(root, VENUE), {}
-        self.found += [f"{damage.path}: {damage.why}" for damage in catalog.damage]
-        for kind, symbol, day in _directories(catalog):
-            files = catalog.files(kind, symbol, day)
-            if any(one.last_seq >= other.first_seq for one, other in pairwise(files)):
-                self.found.append(f"files of {kind} {symbol} overlap")
-            for file in files:
-                try:
-                    table = pq.ParquetFile(file.path).read(use_threads=False)
-                except Exception as error:
-                    self.found.append(f"{file.path.relative_to(root)} cannot be read: {error}")
-                else:
-                    stored.setdefault((kind, symbol), Counter()).update(table_rows(table))
-        return stored
-
-
-def _directories(catalog: Any) -> Iterator[tuple[str, str, int]]:
-    for kind in catalog.kinds():
-        for symbol in catalog.symbols(kind):
-            for day in catalog.days(kind, symbol):
-                yield kind, symbol, day
-
-
-def last_record(root: Path) -> int:
-    """Return the ``seq`` up to which the journal of the run goes on without a hole, from where it begins; 0 if there is none."""
-    last = 0
-    try:
-        for entry in read_run(root, VENUE, RUN):
-            if last and entry.seq > last + 1:
-                break
-            last = entry.seq
-    except JournalError:
-        return 0
-    return last
-
-
-def check_rows(workload: Workload, calls: int, stored: Rows, reached: int, *, is_whole: bool) -> list[str]:
-    """Hold what is stored against what was promised before the call, and against the run that was not interrupted."""
-    found = []
-    durable_seq = max((one.seq for one in workload.journalled if one.calls <= calls), default=0)
-    if is_whole:
-        durable_seq = max(durable_seq, reached)
-    files = [one for one in workload.published if one.calls <= calls]
-    ends: Rows = workload.rows_with_end(reached) if reached else {}
-    for series, every in workload.rows.items():
-        here = stored.get(series, Counter())
-        promised = [(one.first_seq, one.last_seq) for one in files if (one.kind, one.symbol) == series]
-        promised.append((0, durable_seq))
-        must = Counter(
-            {row: count for row, count in every.items() if any(a <= row[0] <= b for a, b in promised)}
-        )
-        if lost := must - here:
-            found.append(
-                f"{series}: {lost.total()} rows that were durable are lost, first {min(lost, key=_seq)[:4]}"
-            )
-    for series, here in stored.items():
-        if twice := [
-            row for row, count in (here - (workload.rows.get(series, Counter()))).items() if count > 1
-        ]:
-            found.append(f"{series}: {len(twice)} rows are stored twice, first {twice[0][:4]}")
-        known = workload.rows.get(series, Counter()) | ends.get(series, Counter())
-        # Sums go on over what was lost in between.
-        up_to = durable_seq if series[0] == "cvd" else 2**63
-        more = [row for row in (here - known) if row[0] <= up_to]
-        if more and is_whole:
-            found.append(f"{series}: {len(more)} rows are not the run's, first {min(more, key=_seq)}")
-    return found
-
-
-def _seq(row: tuple[Any, ...]) -> int:
-    return int(row[0])
-
-
-def check_ledger(root: Path) -> list[str]:
-    """Say which files the ledger does not know, and which it knows that are not there."""
-    files = {path.name for path in root.glob("*/venue=*/symbol=*/date=*/*.parquet")}
-    known = {entry.file_name for entry in ledger.read(root).entries}
-    return [f"the ledger knows {name}, which is lost" for name in sorted(known - files)]
 
 
 def _listing(root: Path) -> dict[str, bytes]:
@@ -321,7 +283,7 @@ def report(tally: Tally, began: float) -> dict[str, Any]:
     sorts = ", ".join(f"{count:,} {sort}" for sort, count in sorted(tally.sorts.items()))
     print(
         f"{tally.schedules:,} schedules ({sorts}) over {tally.calls:,} calls, {tally.in_recovery:,} crashes within a recovery, "
-        f"{tally.whole:,} with all of the journal; "
+        f"{tally.in_compaction:,} within a compaction after it, {tally.compacted:,} directories compacted before, {tally.whole:,} with all of the journal; "
         f"{tally.rows_recovered:,} rows recovered, {tally.rows_held:,} held already, {tally.verified:,} verified ({tally.unsound} workloads could not be): "
         f"{len(tally.violations)} violations, in {seconds:.0f}s"
     )

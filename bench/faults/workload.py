@@ -1,4 +1,4 @@
-"""What a crash interrupts: a short run that journals, publishes, enters into the ledger, takes checkpoints and lets go.
+"""What a crash interrupts: a short run that journals, publishes, enters into the ledger, takes checkpoints, lets go and compacts.
 
 It does on a ``CrashDisk`` what ``harvest run`` does, with the parts that ``harvest run`` is made of, and notes what was said to
 be durable, and after which call.
@@ -18,14 +18,17 @@ import pyarrow.parquet as pq
 
 from bench.faults.crash_disk import CrashDisk
 from harvest.pipeline.checkpoint_rounds import CheckpointRounds
+from harvest.pipeline.events import Malformed
 from harvest.pipeline.journal_records import encode_record
-from harvest.pipeline.records import Checkpoint
+from harvest.pipeline.records import Checkpoint, Frames
 from harvest.pipeline.recover import RunFacts
 from harvest.settings import JournalSettings
 from harvest.storage import ledger
+from harvest.storage.compaction import Options, compact
 from harvest.storage.files import DataDirectory
 from harvest.storage.journal import Journal
 from harvest.storage.parquet import Provenance, encode
+from harvest.storage.quarantine import Quarantine
 from tests.pipeline.troubled import LEVELS, MAX_PENDING, PATIENCE_S, SYMBOLS, Troubled, machine
 
 if TYPE_CHECKING:
@@ -43,6 +46,8 @@ ROUND = 10
 FLUSH_S = 30.0
 #: Segments of a few dozen records, so that some are let go.
 SEGMENT_BYTES = 6 * 1024
+#: A compaction that takes every date for one that is over.
+COMPACTS_ALL = Options(closed_before=2**31)
 
 #: Rows by kind and symbol, all of their columns; the first is ``seq``.
 Rows = dict[tuple[str, str], Counter[tuple[Any, ...]]]
@@ -55,14 +60,19 @@ class Journalled(NamedTuple):
     seq: int
 
 
-class Published(NamedTuple):
-    """After so many calls a file was said to be durable, with the rows of a directory between two records."""
+class Kept(NamedTuple):
+    """After so many calls what is malformed up to ``seq`` was said to be durable in the quarantine."""
 
     calls: int
-    kind: str
-    symbol: str
-    first_seq: int
-    last_seq: int
+    seq: int
+
+
+class Published(NamedTuple):
+    """After so many calls a file was said to be durable: its kind and symbol, and its rows."""
+
+    calls: int
+    series: tuple[str, str]
+    rows: Counter[tuple[Any, ...]]
 
 
 @attrs.frozen(eq=False)
@@ -74,7 +84,11 @@ class Workload:
     records: list[Record]
     journalled: list[Journalled]
     published: list[Published]
+    kept: list[Kept]
+    #: What is malformed, by the ``seq`` of its record.
+    malformed: dict[int, str]
     released: int
+    compacted: int
     rows: Rows
     _ends: dict[int, Rows] = attrs.field(factory=dict, init=False)
 
@@ -102,14 +116,22 @@ def work(seed: int, root: Path) -> Workload:
     told = {"venue": VENUE, "symbols": SYMBOLS} | msgspec.to_builtins(FACTS)
     journal = Journal(root, venue=VENUE, run=RUN, facts=told, settings=settings, filesystem=disk)
     directory = DataDirectory(root, filesystem=disk)
-    done = Workload(seed, disk, [], [], [], 0, {})
-    released = 0
+    quarantine = Quarantine(root, RUN, filesystem=disk)
+    done = Workload(seed, disk, [], [], [], [], {}, 0, 0, {})
+    released = compacted = 0
+    compact_share = dice.choice((0.0, 0.06))
 
     def take(record: Record) -> None:
         done.records.append(record)
         if not journal.append(*encode_record(record)):
             raise RuntimeError("the journal has let go of a record, which it must not")
-        pipeline.feed(record)
+        for event in pipeline.feed(record).events:
+            if isinstance(event, Malformed):
+                quarantine.add(event.recv_ns, event.connection, event.why, event.raw)
+
+    def flush_quarantine() -> None:
+        quarantine.flush()
+        done.kept.append(Kept(len(disk.calls), len(done.records)))
 
     journal.start()
     for made in Troubled(dice, dice.randint(30, 50), checkpoint_share=0).records[len(SYMBOLS) :]:
@@ -117,7 +139,11 @@ def work(seed: int, root: Path) -> Workload:
             seq = len(done.records) + 1
             take(Checkpoint(seq, made.recv_ns, seq, *due, pipeline.checkpoint(due.symbol)))
             rounds.taken(due, seq)
-        take(msgspec.structs.replace(made, seq=len(done.records) + 1))
+        seq = len(done.records) + 1
+        if isinstance(made, Frames) and dice.random() < 0.2:
+            done.malformed[seq] = f"malformed, 牛 {seq}"
+            made = msgspec.structs.replace(made, frames=[*made.frames, done.malformed[seq].encode()])
+        take(msgspec.structs.replace(made, seq=seq))
         if dice.random() < 0.1 and journal.flush(FLUSH_S):
             done.journalled.append(Journalled(len(disk.calls), len(done.records)))
         if dice.random() < 0.04:
@@ -127,10 +153,18 @@ def work(seed: int, root: Path) -> Workload:
             first = pipeline.tables.first_seq
             committed_seq = len(done.records) if first is None else first - 1
             if needed_from := rounds.needed_from(committed_seq):
+                flush_quarantine()
                 released += len(journal.release(needed_from))
+        if dice.random() < 0.05:
+            flush_quarantine()
+        if dice.random() < compact_share:
+            done_now = compact(root, COMPACTS_ALL, filesystem=disk)
+            if done_now.problems:
+                raise RuntimeError(f"the compaction has failed: {done_now.problems}")
+            compacted += done_now.directories
     journal.close(FLUSH_S)
     journal.check()
-    return attrs.evolve(done, released=released, rows=_rows(done.records, None))
+    return attrs.evolve(done, released=released, compacted=compacted, rows=_rows(done.records, None))
 
 
 def publish(
@@ -146,7 +180,7 @@ def publish(
         directory.read_back(path, encoded.data)
         calls = len(done.disk.calls)
         done.published.append(
-            Published(calls, sealed.kind.name, sealed.symbol, sealed.first_seq, sealed.last_seq)
+            Published(calls, (sealed.kind.name, sealed.symbol), Counter(_rows_of(encoded.data)))
         )
         ledger.append(directory.root, [ledger.entry_of_file(encoded.data)], filesystem=directory.filesystem)
 
@@ -176,9 +210,13 @@ def _sealed(records: list[Record], end_seq: int | None) -> list[Sealed]:
 def _rows(records: list[Record], end_seq: int | None) -> Rows:
     found: Rows = {}
     for sealed in _sealed(records, end_seq):
-        table = pq.ParquetFile(io.BytesIO(encode(sealed, PROVENANCE).data)).read(use_threads=False)
-        found.setdefault((sealed.kind.name, sealed.symbol), Counter()).update(table_rows(table))
+        rows = _rows_of(encode(sealed, PROVENANCE).data)
+        found.setdefault((sealed.kind.name, sealed.symbol), Counter()).update(rows)
     return found
+
+
+def _rows_of(file: pa.Buffer) -> list[tuple[Any, ...]]:
+    return table_rows(pq.ParquetFile(io.BytesIO(file)).read(use_threads=False))
 
 
 def table_rows(table: pa.Table) -> list[tuple[Any, ...]]:

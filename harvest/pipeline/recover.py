@@ -165,7 +165,7 @@ class _Recovery:
         self._files = RecoveredFiles(
             directory, catalog, provenance, self._report.rows, self._report.rows_held
         )
-        self._quarantine = Quarantine(directory.root, provenance.run)
+        self._quarantine = Quarantine(directory.root, provenance.run, filesystem=directory.filesystem)
         self._pipeline = RestoredPipeline(
             venue,
             metrics=Metrics(),

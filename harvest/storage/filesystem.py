@@ -85,6 +85,10 @@ class Filesystem:
         """Give a file another name."""
         os.rename(source, target)
 
+    def replace(self, source: Path, target: Path) -> None:
+        """Give a file another name, at one stroke in the place of the file that had it, if there is one."""
+        os.replace(source, target)
+
     def exchange(self, one: Path, other: Path) -> None:
         """Let two names change places at one stroke; Linux alone can, and not on every file system."""
         if not sys.platform.startswith("linux"):

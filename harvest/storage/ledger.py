@@ -16,16 +16,17 @@ import msgspec
 import pyarrow as pa
 
 from harvest.storage.account import Entry, entry_of, entry_of_file
+from harvest.storage.appending import append_lines
 from harvest.storage.directories import make_directories
-from harvest.storage.filesystem import Filesystem, write_all
+from harvest.storage.filesystem import Filesystem
 from harvest.storage.flock import wait_for_lock
 from harvest.storage.layout import (
     PRIVATE_PREFIX,
     SUFFIX,
-    TEMPORARY_SUFFIX,
     encode_symbol,
     parse_file_name,
 )
+from harvest.storage.replacing import replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -133,7 +134,7 @@ def revise(
         entries = read_page(page).entries
         changed = change(entries)
         if changed != entries:
-            _replace(page, _encode(changed), filesystem)
+            replace_file(page, _encode(changed), filesystem=filesystem)
 
 
 def rebuild(root: Path, *, filesystem: Filesystem | None = None) -> Contents:
@@ -164,7 +165,8 @@ def rebuild(root: Path, *, filesystem: Filesystem | None = None) -> Contents:
             filesystem.unlink(page)
             continue
         entries.sort(key=lambda entry: (entry.first_seq, entry.last_seq, entry.kind))
-        _replace(page, _encode(entries), filesystem)
+        make_directories(page.parent, filesystem)
+        replace_file(page, _encode(entries), filesystem=filesystem)
         rebuilt.entries.extend(entries)
     return rebuilt
 
@@ -186,17 +188,8 @@ def _data_files(root: Path) -> Iterator[Path]:
 
 def _append_lines(path: Path, lines: bytes, filesystem: Filesystem) -> None:
     make_directories(path.parent, filesystem)
-    is_new = not path.exists()
     with _locked(path, os.O_CREAT, filesystem) as descriptor:
-        size = os.lseek(descriptor, 0, os.SEEK_END)
-        if size:
-            os.lseek(descriptor, size - 1, os.SEEK_SET)
-            if os.read(descriptor, 1) != b"\n":
-                # What a crash has torn stays a line of its own.
-                lines = b"\n" + lines
-        _write(descriptor, lines, filesystem)
-    if is_new:
-        filesystem.fsync_directory(path.parent)
+        append_lines(path, descriptor, lines, filesystem)
 
 
 @contextlib.contextmanager
@@ -212,22 +205,3 @@ def _locked(path: Path, flags: int, filesystem: Filesystem) -> Iterator[int]:
                 return
         finally:
             filesystem.close(descriptor)
-
-
-def _replace(path: Path, content: bytes, filesystem: Filesystem) -> None:
-    make_directories(path.parent, filesystem)
-    temporary = path.with_name(f".{path.name}{TEMPORARY_SUFFIX}")
-    with contextlib.suppress(FileNotFoundError):  # Left behind by a rebuild that was killed.
-        filesystem.unlink(temporary)
-    descriptor = filesystem.create(temporary)
-    try:
-        _write(descriptor, content, filesystem)
-    finally:
-        filesystem.close(descriptor)
-    os.replace(temporary, path)
-    filesystem.fsync_directory(path.parent)
-
-
-def _write(descriptor: int, content: bytes, filesystem: Filesystem) -> None:
-    write_all(filesystem, descriptor, content)
-    filesystem.fsync(descriptor)

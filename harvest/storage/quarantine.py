@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from typing import TYPE_CHECKING
+
+from harvest.storage.appending import append_lines
+from harvest.storage.directories import make_directories
+from harvest.storage.filesystem import Filesystem
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,11 +25,12 @@ class Quarantine:
     ``base64``.
     """
 
-    def __init__(self, root: Path, run: str) -> None:
+    def __init__(self, root: Path, run: str, *, filesystem: Filesystem | None = None) -> None:
         self.path = root / "_quarantine" / f"{run}.jsonl"
         self.seen = 0
         self.kept_bytes = 0
-        self._lines: list[str] = []
+        self._lines: list[bytes] = []
+        self._filesystem = filesystem or Filesystem()
 
     def add(self, recv_ns: int, connection: str, why: str, raw: bytes) -> None:
         """Keep one message in memory until the next ``flush``."""
@@ -36,7 +42,7 @@ class Quarantine:
             facts["text"] = raw.decode()
         except UnicodeDecodeError:
             facts["base64"] = base64.b64encode(raw).decode()
-        line = json.dumps(facts, ensure_ascii=False)
+        line = json.dumps(facts, ensure_ascii=False).encode()
         # The facts count, too: a message may be empty.
         if self.kept_bytes + len(line) <= MAX_KEPT_BYTES:
             self.kept_bytes += len(line)
@@ -49,19 +55,23 @@ class Quarantine:
             OSError: the file cannot be read.
         """
         if self._lines and self.path.exists():
-            known = set(self.path.read_text(encoding="utf-8").split("\n"))
+            known = set(self._filesystem.read(self.path).split(b"\n"))
             self._lines = [line for line in self._lines if line not in known]
 
     def flush(self) -> None:
-        """Append what was gathered to the file; it blocks on the disk, so call it in a thread.
+        """Append what was gathered to the file, durably; it blocks on the disk, so call it in a thread.
 
         Raises:
             OSError: nothing was taken from memory.
         """
         if not self._lines:
             return
-        count = len(self._lines)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.writelines(f"{line}\n" for line in self._lines[:count])
+        count, filesystem = len(self._lines), self._filesystem
+        make_directories(self.path.parent, filesystem)
+        lines = b"".join(b"%b\n" % line for line in self._lines[:count])
+        descriptor = filesystem.open(self.path, os.O_CREAT)
+        try:
+            append_lines(self.path, descriptor, lines, filesystem)
+        finally:
+            filesystem.close(descriptor)
         del self._lines[:count]

@@ -18,6 +18,7 @@ from harvest.storage.compaction.pieces import combined, groups, look_at
 from harvest.storage.compaction.rewrite import rewrite
 from harvest.storage.compaction.standing import bring_ledger_up
 from harvest.storage.compaction.swap import STAGING, Place, staged_places
+from harvest.storage.directories import make_directories
 from harvest.storage.filesystem import Filesystem
 from harvest.storage.flock import try_lock
 from harvest.storage.layout import (
@@ -107,7 +108,7 @@ def compact(
     filesystem = filesystem or Filesystem()
     if not root.is_dir():
         return done
-    with contextlib.nullcontext() if options.dry_run else _alone(root):
+    with contextlib.nullcontext() if options.dry_run else _alone(root, filesystem):
         places = list(dict.fromkeys(_directories(root, options)))
         if not options.dry_run:
             # What a crash left is cleared even if its date is not looked at any more.
@@ -225,16 +226,16 @@ def _subdirectories(path: Path, prefix: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def _alone(root: Path) -> Iterator[None]:
+def _alone(root: Path, filesystem: Filesystem) -> Iterator[None]:
     """Wait until no other pass goes on: that of a run which was just killed has not ended yet, perhaps."""
-    (root / STAGING).mkdir(exist_ok=True)
-    descriptor = os.open(root / STAGING / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+    make_directories(root / STAGING, filesystem)
+    descriptor = filesystem.open(root / STAGING / "lock", os.O_CREAT)
     try:
         while not _locked(descriptor):
             time.sleep(0.1)
         yield
     finally:
-        os.close(descriptor)
+        filesystem.close(descriptor)
 
 
 def _locked(descriptor: int) -> bool:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from harvest.storage.compaction.pieces import NotCompactableError
+from harvest.storage.directories import make_directories
 from harvest.storage.flock import hold_directory
 from harvest.storage.layout import parse_file_name, run_of_leftover
 from harvest.storage.sources import intervals_of_file
@@ -70,12 +71,8 @@ class Place:
             NotCompactableError: the live one lies on another disk.
             OSError: it could not be made.
         """
-        for directory in (
-            *reversed(self.new.relative_to(self.root).parents[:-1]),
-            self.new.relative_to(self.root),
-        ):
-            with contextlib.suppress(FileExistsError):
-                self.filesystem.mkdir(self.root / directory)
+        # Durably: by what is staged the next pass knows that the ledger may not be up to the exchange.
+        make_directories(self.new, self.filesystem)
         if self.live.is_symlink() or self.live.stat().st_dev != self.new.stat().st_dev:
             raise NotCompactableError(self.live, "it lies on another disk than the root")
 

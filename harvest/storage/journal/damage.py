@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from harvest.storage.directories import make_directories
 from harvest.storage.filesystem import Filesystem
-from harvest.storage.journal.whole import put_whole
+from harvest.storage.replacing import replace_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,4 +28,5 @@ def keep_damage(root: Path, contents: RunContents, *, filesystem: Filesystem | N
             continue
         make_directories(directory, filesystem)
         # The segment goes soon after: what is kept of it must be on the medium by then.
-        put_whole(path, memoryview(filesystem.read(damage.path))[damage.start : damage.end], filesystem)
+        damaged = memoryview(filesystem.read(damage.path))[damage.start : damage.end]
+        replace_file(path, damaged, filesystem=filesystem)

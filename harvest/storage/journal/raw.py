@@ -10,7 +10,7 @@ import pyarrow as pa
 from harvest.storage.directories import make_directories
 from harvest.storage.filesystem import Filesystem
 from harvest.storage.journal.segments import segment_file
-from harvest.storage.journal.whole import put_whole
+from harvest.storage.replacing import replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,7 +44,7 @@ def keep_raw(root: Path, segments: Iterable[SegmentFile], *, filesystem: Filesys
         sink = pa.BufferOutputStream()
         with pa.CompressedOutputStream(sink, "zstd") as packed:
             packed.write(filesystem.read(segment.path))
-        put_whole(path, memoryview(sink.getvalue()).cast("B"), filesystem)
+        replace_file(path, memoryview(sink.getvalue()).cast("B"), filesystem=filesystem)
 
 
 def list_raw(root: Path, venue: str | None = None) -> list[SegmentFile]:
