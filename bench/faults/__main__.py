@@ -1,6 +1,7 @@
 """``python -m bench.faults``: what is promised of kills, power cuts, full disks and bursts, tried.
 
     python -m bench.faults --schedules 10000             crashes at random calls, on a disk that models lost writes
+    python -m bench.faults --every-call                  each call of a flush and of a compaction fails, or is the last before a power cut
     python -m bench.faults --kills 100 --report kills.jsonl
                                                          random SIGKILLs of the program under load; goes on where it stopped
     python -m bench.faults --burst --seconds 600         ten times the rate of the recordings, and 25,000 messages a second
@@ -21,6 +22,7 @@ import time
 from pathlib import Path
 
 from bench.faults.burst import PEAK_RATE, PEAK_S, RATE, run_burst
+from bench.faults.every_call import run_every_call
 from bench.faults.full_disk import NoSmallDiskError, run_full_disks
 from bench.faults.kills import run_kills
 from bench.faults.schedules import report, run_schedules
@@ -34,6 +36,7 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--schedules", type=int, nargs="?", const=10_000, metavar="N")
+    parser.add_argument("--every-call", action="store_true")
     parser.add_argument("--kills", type=int, nargs="?", const=100, metavar="N")
     parser.add_argument("--report", type=Path, help="a line of JSON a kill; a later call goes on behind it")
     parser.add_argument("--directory", type=Path, help="where the killed program writes (beside the report)")
@@ -65,6 +68,11 @@ def main() -> int:
             print(violation)
         found["schedules"] = report(tally, began)
         is_good = is_good and not tally.violations
+    if arguments.every_call:
+        points = run_every_call()
+        print(*points.violations, points, sep="\n")
+        found["every_call"] = points.to_json()
+        is_good = is_good and not points.violations
     if arguments.kills:
         lines = arguments.report or Path(tempfile.mkdtemp(prefix="harvest-kills-")) / "kills.jsonl"
         directory = arguments.directory or lines.with_suffix("")

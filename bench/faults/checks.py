@@ -161,7 +161,7 @@ def _visible(root: Path) -> Iterator[Path]:
 def check_quarantine(workload: Workload, calls: int, reached: int, root: Path) -> list[str]:
     """Say what is malformed and not in the quarantine, though it was flushed before the call, or stood in the journal up to ``reached``."""
     kept_seq = max((reached, *(one.seq for one in workload.kept if one.calls <= calls)))
-    texts = Counter(_quarantined(Quarantine(root, RUN).path))
+    texts = Counter(quarantined(Quarantine(root, RUN).path))
     found = []
     for seq, text in workload.malformed.items():
         if seq <= kept_seq and not texts[text]:
@@ -171,7 +171,8 @@ def check_quarantine(workload: Workload, calls: int, reached: int, root: Path) -
     return found
 
 
-def _quarantined(path: Path) -> Iterator[str]:
+def quarantined(path: Path) -> Iterator[str]:
+    """Give the messages of a quarantine, but for what is torn."""
     for line in path.read_bytes().split(b"\n") if path.exists() else ():
         try:
             yield json.loads(line)["text"]

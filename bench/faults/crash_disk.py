@@ -13,6 +13,7 @@ from bench.faults.medium import Call, Medium
 from harvest.storage.filesystem import Filesystem
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -22,23 +23,27 @@ class PowerCut(BaseException):
 
 @attrs.define
 class Refusal:
-    """How a disk refuses: the call number ``at`` (from 0), or all from it on if it ``lasts``, until ``heal``."""
+    """How a disk refuses: the call number ``at`` (from 0), or all from it on if it ``lasts``, until ``until`` of them have failed.
+
+    ``on_heal`` is called when those that have failed are enough.
+    """
 
     at: int
     code: int
-    lasts: bool
+    lasts: bool = False
+    until: int = 1
+    on_heal: Callable[[], object] = lambda: None
     #: How many calls were refused so far.
     count: int = 0
 
-    def heal(self) -> None:
-        """Let all go well from here on."""
-        self.lasts = False
-
     def is_due(self, number: int) -> bool:
         """Tell whether the call of that number fails, which is counted then."""
-        is_due = number >= self.at and (self.lasts or not self.count)
-        self.count += is_due
-        return is_due
+        if number < self.at or self.count >= (self.until if self.lasts else 1):
+            return False
+        self.count += 1
+        if self.count == self.until:
+            self.on_heal()
+        return True
 
 
 class CrashDisk(Filesystem):

@@ -9,11 +9,9 @@ from __future__ import annotations
 import multiprocessing
 import random
 import shutil
-import tempfile
 import time
 from collections import Counter
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -27,6 +25,7 @@ from bench.faults.checks import (
     read_rows,
 )
 from bench.faults.crash_disk import CrashDisk, PowerCut
+from bench.faults.places import fast_directory
 from bench.faults.workload import COMPACTS_ALL, Workload, store_uninterrupted, work
 from harvest.pipeline.dead_runs import recover_all
 from harvest.pipeline.verify import verify
@@ -36,6 +35,7 @@ from harvest.storage.files import DataDirectory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from bench.faults.medium import Medium
     from bench.faults.workload import Rows
@@ -124,7 +124,7 @@ def try_schedules(share: tuple[int, Sequence[int]], *, keep: Path | None) -> Tal
     """Try some schedules of one workload, in this process."""
     seed, numbers = share
     tally = Tally()
-    with _fast_directory() as directory:
+    with fast_directory() as directory:
         workload = work(seed, directory / "run")
         _refuse_empty(workload)
         store_uninterrupted(workload, directory / "whole")
@@ -145,16 +145,6 @@ def try_schedules(share: tuple[int, Sequence[int]], *, keep: Path | None) -> Tal
                 ]
             shutil.rmtree(schedule.place)
     return tally
-
-
-def _fast_directory() -> Any:
-    memory = Path("/dev/shm")
-    return _Directory(dir=memory if memory.is_dir() else None, prefix="harvest-faults-")
-
-
-class _Directory(tempfile.TemporaryDirectory):  # type: ignore[type-arg]
-    def __enter__(self) -> Path:  # type: ignore[override]
-        return Path(super().__enter__())
 
 
 def _keep(schedule: Schedule, keep: Path | None) -> str | None:

@@ -11,6 +11,8 @@ from harvest.log import get_logger
 from harvest.pipeline.machine import DAYS_KEPT
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from harvest.pipeline.machine import Pipeline
     from harvest.storage.files import DataDirectory
     from harvest.storage.quarantine import Quarantine
@@ -24,14 +26,24 @@ REPEAT_S = 3600.0
 
 
 class Upkeep:
-    """Writes the quarantine out, lets go of old dates, and watches the free space, once a minute."""
+    """Writes out what waits beside the rows, lets go of old dates, and watches the free space, once a minute.
+
+    ``flush_ledger`` enters what could not be entered into the ledger before.
+    """
 
     def __init__(
-        self, directory: DataDirectory, pipeline: Pipeline, quarantine: Quarantine, *, min_free_bytes: int
+        self,
+        directory: DataDirectory,
+        pipeline: Pipeline,
+        quarantine: Quarantine,
+        *,
+        min_free_bytes: int,
+        flush_ledger: Callable[[], object] = lambda: None,
     ) -> None:
         self._directory = directory
         self._pipeline = pipeline
         self._quarantine = quarantine
+        self._flush_ledger = flush_ledger
         self._min_free_bytes = min_free_bytes
         self._free_bytes: int | None = None
         self._warned_at = -float("inf")
@@ -50,7 +62,11 @@ class Upkeep:
             await trio.sleep(INTERVAL_S)
 
     async def flush(self) -> bool:
-        """Write the quarantine out; what cannot be written stays in memory, is tried again, and False is returned."""
+        """Write the quarantine out; what cannot be written stays in memory, is tried again, and False is returned.
+
+        What waits for the ledger is entered, too.
+        """
+        await trio.to_thread.run_sync(self._flush_ledger)
         try:
             await trio.to_thread.run_sync(self._quarantine.flush)
         except OSError as error:

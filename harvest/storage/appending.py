@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 def append_lines(path: Path, descriptor: int, lines: bytes, filesystem: Filesystem) -> None:
     """Append whole lines to the file ``path``, open as ``descriptor``, and force them to the medium, its name too.
 
-    What a crash has torn at its end stays a line of its own.
+    What a crash has torn at its end stays a line of its own. Where they stand at its end already, they are only forced to the medium:
+    an attempt that failed may have written them.
 
     Raises:
         OSError: the file is as it was, or could not be cut off where it ended; append again.
@@ -26,7 +27,10 @@ def append_lines(path: Path, descriptor: int, lines: bytes, filesystem: Filesyst
     if not size:
         # Whoever made it may have failed to do so, or died.
         filesystem.fsync_directory(path.parent)
-    elif _last_byte(descriptor, size) != b"\n":
+    elif _end(descriptor, size, len(lines)) == lines:
+        filesystem.fsync(descriptor)
+        return
+    elif _end(descriptor, size, 1) != b"\n":
         lines = b"\n" + lines
     try:
         write_all(filesystem, descriptor, lines)
@@ -38,6 +42,6 @@ def append_lines(path: Path, descriptor: int, lines: bytes, filesystem: Filesyst
         raise
 
 
-def _last_byte(descriptor: int, size: int) -> bytes:
-    os.lseek(descriptor, size - 1, os.SEEK_SET)
-    return os.read(descriptor, 1)
+def _end(descriptor: int, size: int, count: int) -> bytes:
+    os.lseek(descriptor, max(size - count, 0), os.SEEK_SET)
+    return os.read(descriptor, count)

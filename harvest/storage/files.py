@@ -7,11 +7,11 @@ import errno
 import os
 import secrets
 import sys
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harvest.errors import FileExistsInStoreError, StorageError
+from harvest.storage.directories import make_directories
 from harvest.storage.filesystem import Filesystem, write_all
 from harvest.storage.flock import hold_directory
 from harvest.storage.layout import (
@@ -60,9 +60,6 @@ class DataDirectory:
     def __init__(self, root: Path, *, filesystem: Filesystem | None = None) -> None:
         self.root = root
         self._filesystem = filesystem or Filesystem()
-        self._making_directories = threading.Lock()
-        #: Made by us, but their own name is not known to be durable yet.
-        self._unsynced: set[Path] = set()
         #: Files whose claim (see ``_rename_into_place``), if there is one, is ours.
         self._claimed: set[Path] = set()
 
@@ -94,7 +91,7 @@ class DataDirectory:
         """
         content = memoryview(data).cast("B")
         filesystem = self._filesystem
-        self._make_directory(path.parent)
+        make_directories(path.parent, filesystem)
         with self._held(path.parent):
             already = filesystem.exists(path)
             if not already:
@@ -159,23 +156,6 @@ class DataDirectory:
             with contextlib.suppress(OSError):  # Without locks nothing is exchanged either.
                 stack.enter_context(hold_directory(directory, exclusive=False))
             yield
-
-    def _make_directory(self, directory: Path) -> None:
-        """Make a directory and its parents, each one's name durable before anything is put into it."""
-        filesystem = self._filesystem
-        with self._making_directories:
-            missing = []
-            while directory in self._unsynced or not filesystem.is_directory(directory):
-                missing.append(directory)
-                if directory == directory.parent:
-                    break
-                directory = directory.parent
-            for directory in reversed(missing):
-                with contextlib.suppress(FileExistsError):  # An attempt before this one got no further.
-                    filesystem.mkdir(directory)
-                self._unsynced.add(directory)
-                filesystem.fsync_directory(directory.parent)
-                self._unsynced.discard(directory)
 
     def _create_temporary(self, path: Path) -> tuple[Path, int]:
         """Create the file to write into; returns its path and descriptor."""

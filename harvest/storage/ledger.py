@@ -135,6 +135,9 @@ def revise(
         changed = change(entries)
         if changed != entries:
             replace_file(page, _encode(changed), filesystem=filesystem)
+        else:
+            # An attempt before this one may have replaced it, and got no further.
+            filesystem.fsync_directory(page.parent)
 
 
 def rebuild(root: Path, *, filesystem: Filesystem | None = None) -> Contents:

@@ -17,6 +17,8 @@ import msgspec
 import numpy as np
 
 from harvest.errors import StorageError
+from harvest.storage.directories import make_directories
+from harvest.storage.filesystem import Filesystem
 from harvest.storage.flock import try_lock
 
 if TYPE_CHECKING:
@@ -69,7 +71,7 @@ class DirectoryLock:
         self._said = Holder(
             os.getpid(), socket.gethostname(), command, f"{np.datetime64(time.time_ns() // 10**9, 's')}Z"
         )
-        root.mkdir(parents=True, exist_ok=True)
+        make_directories(root, Filesystem())
         # Not inherited: a child that outlives this process must not keep the directory from the next one.
         self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
         try:

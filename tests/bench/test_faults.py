@@ -13,10 +13,12 @@ import pytest
 
 from bench.faults import kills as kills_bench
 from bench.faults.crash_disk import CrashDisk, PowerCut
+from bench.faults.every_call import run_every_call
 from bench.faults.full_disk import Loss, account
 from bench.faults.kills import Kill, add_sent_before_kills
 from bench.faults.schedules import Tally, run_schedules, try_schedules
 from harvest.storage import ledger
+from harvest.storage.compaction.swap import Place
 from harvest.storage.files import DataDirectory
 from harvest.storage.parquet import Provenance, encode
 from tests.program import ROOT, environment
@@ -105,6 +107,24 @@ def test_the_bench_sees_it_where_something_is_not_forced_to_the_medium(
     monkeypatch.setattr(CrashDisk, call, lambda _disk, _what: None)
     tally: Tally = try_schedules((8, numbers), keep=None)
     assert tally.violations != []
+
+
+@pytest.mark.slow
+def test_a_fault_at_any_call_of_a_flush_and_of_a_compaction_costs_nothing() -> None:
+    points = run_every_call(step=9)
+    assert points.violations == []
+    assert len(points.counts) == 10
+    assert min(points.counts.values()) >= 9
+
+
+@pytest.mark.slow
+def test_the_bench_sees_a_compaction_that_clears_away_what_may_come_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Place, "settle", lambda _place: None)
+    violations = run_every_call(step=9).violations
+    assert any("readers do not see each row once" in violation for violation in violations)
+    assert not any(violation.startswith("a flush") for violation in violations)
 
 
 def test_what_was_sent_to_a_process_shortly_before_its_death_or_to_nobody_need_not_be_stored(

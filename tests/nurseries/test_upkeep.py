@@ -89,6 +89,21 @@ async def test_everything_is_looked_after_once_a_minute(bench, clock, lines):
     assert lines == []
 
 
+async def test_what_waits_for_the_ledger_is_entered_once_a_minute_and_at_the_end(bench, clock):
+    entered = []
+    bench.upkeep = Upkeep(
+        bench.directory,
+        bench.pipeline,
+        bench.quarantine,
+        min_free_bytes=0,
+        flush_ledger=lambda: entered.append(1),
+    )
+    await bench.run(10 * INTERVAL_S + 1)
+    assert len(entered) == 11
+    assert await bench.upkeep.flush()
+    assert len(entered) == 12
+
+
 async def test_a_low_disk_is_warned_of_at_once_and_then_once_an_hour(bench, clock, lines):
     bench.directory.free = GIB - 1
     await bench.run(2 * REPEAT_S + INTERVAL_S / 2)

@@ -48,7 +48,7 @@ def test_a_flush_that_fails_at_any_call_takes_nothing_and_the_next_one_keeps_eac
     for at in range(1000):
         root = tmp_path / f"{at}"
         root.mkdir()
-        refusal = Refusal(at, code, lasts=False)
+        refusal = Refusal(at, code)
         quarantine = Quarantine(root, RUN, filesystem=CrashDisk(root, refusal=refusal))
         fill(quarantine)
         try:

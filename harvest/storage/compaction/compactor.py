@@ -197,8 +197,9 @@ def _replace(place: Place, found: list[list[Piece]], options: Options) -> int:
 
 
 def _finish(place: Place) -> None:
-    """Bring the ledger up to what the live directory holds, and clear what is staged: in this order, for a crash."""
+    """Make the exchange durable, bring the ledger up to it, and clear what is staged: in this order, for a crash."""
     place.put_back()
+    place.settle()
     bring_ledger_up(place)
     place.clear()
 

@@ -82,6 +82,8 @@ class Place:
         Nobody publishes into the directory meanwhile. ``force`` goes on where the system cannot exchange the two: then the
         directory is not there for a moment.
 
+        It is not durable before ``settle``.
+
         Raises:
             NotCompactableError: it cannot be done here; nothing has changed.
             OSError: nothing has changed, or all of it.
@@ -111,8 +113,6 @@ class Place:
                     raise NotCompactableError(self.live, why) from None
                 filesystem.rename(self.live, self.old)
                 filesystem.rename(self.new, self.live)
-        filesystem.fsync_directory(self.live.parent)
-        filesystem.fsync_directory(self.staged)
 
     def put_back(self) -> None:
         """Give the live directory its name again, if a crash came while it had none (where there is no exchange).
@@ -126,6 +126,15 @@ class Place:
         # The new one was whole before the old one was moved away.
         filesystem.rename(self.new if filesystem.is_directory(self.new) else self.old, self.live)
         filesystem.fsync_directory(self.live.parent)
+
+    def settle(self) -> None:
+        """Force to the medium which directory has which name, whoever has exchanged them: before anything is built on it.
+
+        Raises:
+            OSError: nobody knows what a loss of power would leave; call again.
+        """
+        self.filesystem.fsync_directory(self.live.parent)
+        self.filesystem.fsync_directory(self.staged)
 
     def clear(self) -> None:
         """Remove what is staged, as far as the live directory has its rows; what it has not is put there.

@@ -189,6 +189,10 @@ class Committer:
         self._current = None
         self._ended.wait(max(self._not_before_s - time.monotonic(), 0))
         make_directories(self._directory, self._filesystem)
+        if not self.segments:
+            # They may have been made by a process that died before it could force their names to the medium.
+            self._filesystem.fsync_directory(self._directory.parent)
+            self._filesystem.fsync_directory(self._directory.parent.parent)
         self.segments += 1
         path = self._directory / segment_name(self._run_id, self.segments, chunk.first_seq)
         descriptor = self._filesystem.create(path)
