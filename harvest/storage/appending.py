@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 def append_lines(path: Path, descriptor: int, lines: bytes, filesystem: Filesystem) -> None:
     """Append whole lines to the file ``path``, open as ``descriptor``, and force them to the medium, its name too.
 
-    What a crash has torn at its end stays a line of its own. Where they stand at its end already, they are only forced to the medium:
-    an attempt that failed may have written them.
+    What a crash has torn at its end stays a line of its own. But where an attempt before this one has written some or all of these
+    very lines, only what is missing is written.
 
     Raises:
         OSError: the file is as it was, or could not be cut off where it ended; append again.
@@ -27,11 +27,13 @@ def append_lines(path: Path, descriptor: int, lines: bytes, filesystem: Filesyst
     if not size:
         # Whoever made it may have failed to do so, or died.
         filesystem.fsync_directory(path.parent)
-    elif _end(descriptor, size, len(lines)) == lines:
-        filesystem.fsync(descriptor)
-        return
-    elif _end(descriptor, size, 1) != b"\n":
-        lines = b"\n" + lines
+    else:
+        os.lseek(descriptor, max(size - len(lines) - 1, 0), os.SEEK_SET)
+        end = os.read(descriptor, len(lines) + 1)
+        if begun := _begun(end, lines, is_all=len(end) == size):
+            lines = lines[begun:]
+        elif not end.endswith(b"\n"):
+            lines = b"\n" + lines
     try:
         write_all(filesystem, descriptor, lines)
         filesystem.fsync(descriptor)
@@ -42,6 +44,12 @@ def append_lines(path: Path, descriptor: int, lines: bytes, filesystem: Filesyst
         raise
 
 
-def _end(descriptor: int, size: int, count: int) -> bytes:
-    os.lseek(descriptor, max(size - count, 0), os.SEEK_SET)
-    return os.read(descriptor, count)
+def _begun(end: bytes, lines: bytes, *, is_all: bool) -> int:
+    """Return how many bytes of ``lines`` stand at the end of a file already; ``is_all`` says that ``end`` is the whole file."""
+    at = 0 if is_all else end.find(b"\n") + 1
+    while at or is_all:
+        if lines.startswith(end[at:]):
+            return len(end) - at
+        at = end.find(b"\n", at) + 1
+        is_all = False
+    return 0

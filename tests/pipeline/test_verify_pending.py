@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.mark.parametrize("seed", [3, 102])
+@pytest.mark.parametrize("seed", [2, 3])
 def test_a_run_that_let_few_diffs_wait_for_a_snapshot_is_replayed_with_as_few(
     tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -81,6 +81,21 @@ def test_a_torn_last_line_is_passed_over_and_named_and_the_next_entry_stays_whol
     assert len(healed.entries) == (3 if left == -1 else 2)
 
 
+def test_a_line_that_was_torn_is_completed_by_an_append_of_the_same(tmp_path):
+    ledger.append(tmp_path, [entry(1), entry(5)])
+    (page,) = ledger.pages(tmp_path)
+    whole = page.read_bytes()
+    for left in range(len(whole) + 1):
+        page.write_bytes(whole[:left])
+        ledger.append(tmp_path, [entry(1), entry(5)])
+        assert page.read_bytes() == whole, left
+    first = whole.index(b"\n") + 1
+    for left in range(first, len(whole) + 1):
+        page.write_bytes(whole[:left])
+        ledger.append(tmp_path, [entry(5)])
+        assert page.read_bytes() == whole, left
+
+
 class Failing(Filesystem):
     """A disk that is full after so many bytes."""
 
