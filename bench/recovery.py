@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from bench.dead_journal import RUN, VENUE, Made, write_journal
-from bench.faults.burst import _count, _flood, _wait_until_read
+from bench.faults.burst import _count, flooding, wait_until_read
 from bench.peers.load import SYMBOL
 from harvest.pipeline.dead_runs import dead_runs
 from tests.program import command, environment, harvest
@@ -103,7 +103,7 @@ def beside_a_capture(directory: Path, made: Made, mb: float, rate: float) -> Out
     load_s = max(mb / SLOW_MB_S, SHORTEST_LOAD_S)
     before = _cpu_s()
     with ExitStack() as stack:
-        port, flood = stack.enter_context(_flood(rate, load_s))
+        port, flood = stack.enter_context(flooding(rate, load_s))
         log_path = directory / "run.log"
         log = stack.enter_context(log_path.open("wb"))
         urls = {"HARVEST_WS_URL": f"ws://127.0.0.1:{port}", "HARVEST_REST_URL": f"http://127.0.0.1:{port}"}
@@ -121,7 +121,7 @@ def beside_a_capture(directory: Path, made: Made, mb: float, rate: float) -> Out
             seconds, ended = time.monotonic() - began, time.time()
             said = [json.loads(flood.stdout.readline()) for _ in range(2)]
             was_beside = time.time() - ended > 1
-            _wait_until_read(run, port)
+            wait_until_read(run, port)
         finally:
             run.send_signal(signal.SIGTERM)
             code = run.wait(LONGEST_S)

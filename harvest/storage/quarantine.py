@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from harvest.storage.appending import append_lines
 from harvest.storage.directories import make_directories
 from harvest.storage.filesystem import Filesystem
+from harvest.storage.flock import wait_for_lock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,6 +72,8 @@ class Quarantine:
         lines = b"".join(b"%b\n" % line for line in self._lines[:count])
         descriptor = filesystem.open(self.path, os.O_CREAT)
         try:
+            # Processes that share a recovery may all have something to keep.
+            wait_for_lock(descriptor)
             append_lines(self.path, descriptor, lines, filesystem)
         finally:
             filesystem.close(descriptor)
