@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 #: Schedules of one workload.
 SHARE = 75
+#: From the seed of a workload that shows nothing to the next one that is tried: beyond all that are asked for.
+OTHER_SEED = 10**9
 #: Each so manieth ends with ``harvest verify``.
 VERIFY_EVERY = 50
 #: Calls of a recovery, about: where the second crash strikes.
@@ -125,8 +127,7 @@ def try_schedules(share: tuple[int, Sequence[int]], *, keep: Path | None) -> Tal
     seed, numbers = share
     tally = Tally()
     with fast_directory() as directory:
-        workload = work(seed, directory / "run")
-        _refuse_empty(workload)
+        workload = _workload(seed, directory)
         store_uninterrupted(workload, directory / "whole")
         # A venue as bad as this one may leave what ``harvest verify`` finds fault with, without any crash.
         is_sound = not verify(directory / "whole", jobs=1).damage
@@ -155,10 +156,13 @@ def _keep(schedule: Schedule, keep: Path | None) -> str | None:
     return str(target)
 
 
-def _refuse_empty(workload: Workload) -> None:
-    """Refuse a workload that could not show what is looked for."""
-    if not (workload.published and workload.journalled and workload.rows):
-        raise RuntimeError(f"workload {workload.seed} has published or journalled nothing")
+def _workload(seed: int, directory: Path) -> Workload:
+    """Make the workload of a seed; for one that by chance could not show what is looked for, that of another seed."""
+    for number in range(seed, seed + 10 * OTHER_SEED, OTHER_SEED):
+        workload = work(number, directory / f"run-{number}")
+        if workload.published and workload.journalled and workload.rows:
+            return workload
+    raise RuntimeError(f"no workload of seed {seed} has published and journalled anything")
 
 
 class Schedule:
