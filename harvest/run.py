@@ -308,6 +308,8 @@ class Run:
         timeout_s = self._settings.capture.drain_timeout_s
         with self._drain_scope:
             self._drain_scope.deadline = trio.current_time() + timeout_s
+            if self._parts.journaling is not None:
+                self._parts.journaling.hurry()
             await self._parts.rotation.drain()
             self._parts.writer.close()
             await self._writer_done.wait()

@@ -108,6 +108,10 @@ class Journaling:
             )
         self._failures_seen = stats.failures
 
+    def hurry(self) -> None:
+        """Bring to the disk at once what comes from here on; call it at the end."""
+        self._journal.hurry()
+
     async def release(self, before_seq: int) -> int:
         """Remove the segments that end before ``before_seq``, but never the newest; returns how many.
 

@@ -120,6 +120,11 @@ class Journal:
         """The memory of what is not on the disk yet."""
         return self._backlog.held_bytes
 
+    def hurry(self) -> None:
+        """Let nothing wait for more to come any more: the end is near, and files wait for their records."""
+        self._committer.hurry.set()
+        self._backlog.wake.set()
+
     def flush(self, timeout_s: float) -> bool:
         """Wait until everything appended so far is durable; returns False if that took too long."""
         committer = self._committer
