@@ -316,7 +316,5 @@ class Parts:
             files=stats.files,
             bytes=stats.bytes,
             metrics=self.metrics,
-            unwritten=[
-                f"{u.rows:,} rows of {u.kind} {u.symbol}, seq {u.first_seq} to {u.last_seq}" for u in left
-            ],
+            unwritten=[str(one) for one in left],
         )

@@ -64,6 +64,10 @@ class Unwritten:
         """Name the rows of ``sealed``."""
         return cls(sealed.kind.name, sealed.symbol, sealed.count, sealed.first_seq, sealed.last_seq)
 
+    def __str__(self) -> str:
+        """Say it to people."""
+        return f"{self.rows:,} rows of {self.kind} {self.symbol}, seq {self.first_seq} to {self.last_seq}"
+
 
 @attrs.frozen
 class Pending:
