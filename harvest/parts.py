@@ -144,12 +144,12 @@ class Parts:
                 capture.output_dir, venue=venue_name, run=self.run_id, facts=facts, settings=settings.journal
             )
             self.journaling = Journaling(journal)
-        directory, bookkeeper = DataDirectory(capture.output_dir), Bookkeeper(capture.output_dir)
+        directory, ledger = DataDirectory(capture.output_dir), Bookkeeper(capture.output_dir)
         self.writer = Writer(
             directory=directory,
             provenance=Provenance(venue_name, self.run_id, id_space, settings.book.max_pending_diffs),
             settings=settings.writer,
-            on_published=bookkeeper.enter,
+            on_published=ledger.enter,
             room_bytes=JOURNAL_ROOM * settings.journal.reserve_bytes if settings.journal.enabled else 0,
             wait_durable=(lambda _seq: None) if self.journaling is None else self.journaling.wait_durable,
         )
@@ -168,11 +168,7 @@ class Parts:
         )
         quarantine = Quarantine(capture.output_dir, self.run_id)
         self.upkeep = Upkeep(
-            directory,
-            self.pipeline,
-            quarantine,
-            min_free_bytes=settings.writer.min_free_bytes,
-            flush_ledger=bookkeeper.flush,
+            directory, self.pipeline, quarantine, ledger.flush, min_free_bytes=settings.writer.min_free_bytes
         )
         self.status = Status(
             metrics=self.metrics,

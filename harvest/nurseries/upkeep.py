@@ -36,9 +36,9 @@ class Upkeep:
         directory: DataDirectory,
         pipeline: Pipeline,
         quarantine: Quarantine,
+        flush_ledger: Callable[[], object] = lambda: None,
         *,
         min_free_bytes: int,
-        flush_ledger: Callable[[], object] = lambda: None,
     ) -> None:
         self._directory = directory
         self._pipeline = pipeline

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 from typing import TYPE_CHECKING
@@ -73,7 +74,10 @@ class Quarantine:
         descriptor = filesystem.open(self.path, os.O_CREAT)
         try:
             # Processes that share a recovery may all have something to keep.
-            wait_for_lock(descriptor)
+            with contextlib.suppress(
+                OSError
+            ):  # Where there are no locks, better two lines torn than none kept.
+                wait_for_lock(descriptor)
             append_lines(self.path, descriptor, lines, filesystem)
         finally:
             filesystem.close(descriptor)

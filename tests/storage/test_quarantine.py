@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bench.faults.crash_disk import CrashDisk, Refusal
+from harvest.storage import quarantine as quarantine_room
 from harvest.storage.quarantine import Quarantine
 
 if TYPE_CHECKING:
@@ -77,3 +78,16 @@ def test_what_a_crash_has_torn_is_completed_and_what_is_whole_is_not_kept_twice(
     again.leave_out_known()
     again.flush()
     assert before.path.read_bytes() == whole
+
+
+def test_where_there_are_no_locks_it_is_kept_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_descriptor: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(quarantine_room, "wait_for_lock", refuse)
+    quarantine = Quarantine(tmp_path, RUN)
+    fill(quarantine)
+    quarantine.flush()
+    assert texts(quarantine.path) == list(TEXTS)
