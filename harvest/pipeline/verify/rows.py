@@ -101,10 +101,11 @@ def _array(column: pa.Array) -> NDArray[Any]:
 def numbers(column: pa.Array) -> NDArray[Any]:
     """Return the memory of a column of numbers or times; what is null is anything.
 
-    ``to_numpy`` does the same, but imports all of pandas for it, where that is installed.
+    ``to_numpy`` does the same, but imports all of pandas for it, where that is installed; and so does Arrow to name the type.
     """
     kind = column.type
-    dtype = np.dtype(np.int64 if pa.types.is_timestamp(kind) else kind.to_pandas_dtype())
+    sort = "f" if pa.types.is_floating(kind) else "u" if pa.types.is_unsigned_integer(kind) else "i"
+    dtype = np.dtype(f"{sort}{kind.bit_width // 8}")
     buffer = column.buffers()[1]
     if buffer is None or not len(column):
         return np.empty(0, dtype)
