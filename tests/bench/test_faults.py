@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 from collections import Counter, defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -152,6 +153,26 @@ def test_what_was_sent_to_a_process_shortly_before_its_death_or_to_nobody_need_n
     must: dict[str, set[int]] = defaultdict(set)
     add_sent_before_kills(sent, kills, must)
     assert must == {"s": {10, 11, 14, 19}}
+
+
+@pytest.mark.slow
+def test_a_hundred_kills_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
+    # Most of a life is waiting: four programs at once, each with a venue and a directory of its own.
+    with ThreadPoolExecutor(4) as pool:
+        every = pool.map(
+            lambda seed: bench(
+                *("--kills", "25", "--seed", str(seed)),
+                *("--report", str(tmp_path / f"{seed}.jsonl"), "--json", str(tmp_path / f"{seed}.json")),
+                timeout_s=900,
+            ),
+            range(40, 44),
+        )
+        for done in every:
+            assert done.returncode == 0, done.stdout + done.stderr
+    found = [json.loads((tmp_path / f"{seed}.json").read_text())["kills"] for seed in range(40, 44)]
+    assert sum(one["kills"] for one in found) == 100
+    assert [(one["lost"], one["doubled"], one["unreadable"]) for one in found] == [({}, {}, [])] * 4
+    assert sum(one["must"] for one in found) > 10_000
 
 
 @pytest.mark.slow

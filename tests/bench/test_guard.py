@@ -27,9 +27,11 @@ def test_a_log_line_for_each_message_is_beyond_them(monkeypatch, series):
     logger = log.get_logger("MESSAGE")
     take = series.take
 
-    def logged(self, message, seq, recv_ns, mono_ns):
-        logger.info("took %s", message.symbol)
-        take(self, message, seq, recv_ns, mono_ns)
+    def logged(self, taken, seq, recv_ns, mono_ns):
+        # Trades come by the run.
+        for message in taken if isinstance(taken, list) else [taken]:
+            logger.info("took %s", message.symbol)
+        take(self, taken, seq, recv_ns, mono_ns)
 
     monkeypatch.setattr(series, "take", logged)
     monkeypatch.setattr(guard, "ROUNDS", 3)
