@@ -13,7 +13,6 @@ import os
 import re
 import resource
 import signal
-import subprocess
 import tempfile
 import time
 from contextlib import ExitStack
@@ -23,12 +22,13 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from bench.dead_journal import RUN, VENUE, Made, write_journal
-from bench.faults.burst import _count, flooding, wait_until_read
+from bench.faults.burst import count_received, flooding, start_run, wait_until_read
 from bench.peers.load import SYMBOL
 from harvest.pipeline.dead_runs import dead_runs
-from tests.program import command, environment, harvest
+from tests.program import harvest
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Sequence
 
 #: Messages a second of the capture beside: what the recordings bring.
@@ -106,15 +106,8 @@ def beside_a_capture(directory: Path, made: Made, mb: float, rate: float) -> Out
         port, flood = stack.enter_context(flooding(rate, load_s))
         log_path = directory / "run.log"
         log = stack.enter_context(log_path.open("wb"))
-        urls = {"HARVEST_WS_URL": f"ws://127.0.0.1:{port}", "HARVEST_REST_URL": f"http://127.0.0.1:{port}"}
         began = time.monotonic()
-        run = subprocess.Popen(
-            command("run", "--symbols", SYMBOL, "--output-dir", "data", "--no-live"),
-            cwd=directory,
-            env=environment(HARVEST_MIN_FREE_BYTES="0", **urls),
-            stdout=log,
-            stderr=log,
-        )
+        run = start_run(port, directory, log)
         try:
             assert flood.stdout is not None
             _wait_until_recovered(directory, run, began)
@@ -141,7 +134,7 @@ def beside_a_capture(directory: Path, made: Made, mb: float, rate: float) -> Out
         _rss_mib(),
         {one["stream"]: one["sent"] for one in said},
         {
-            stream: _count(data / kind / f"venue={VENUE.name}", f"symbol={SYMBOL}")
+            stream: count_received(data / kind / f"venue={VENUE.name}", f"symbol={SYMBOL}")
             for stream, kind in (("trades", "prices"), ("diffs", "depth"))
         },
         [line for line in lines if "overload" in line.lower() or "let go" in line],

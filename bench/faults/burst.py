@@ -13,7 +13,7 @@ import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import attrs
 import pyarrow.compute as pc
@@ -88,16 +88,9 @@ def run_burst(rate: float, seconds: float) -> Burst:
         flooding(rate, seconds) as (port, flood),
     ):
         directory = Path(name)
-        urls = {"HARVEST_WS_URL": f"ws://127.0.0.1:{port}", "HARVEST_REST_URL": f"http://127.0.0.1:{port}"}
         log_path = directory / "run.log"
         with log_path.open("wb") as log:
-            run = subprocess.Popen(
-                command("run", "--symbols", SYMBOL, "--output-dir", "data", "--no-live"),
-                cwd=directory,
-                env=environment(HARVEST_MIN_FREE_BYTES="0", **urls),
-                stdout=log,
-                stderr=log,
-            )
+            run = start_run(port, directory, log)
             try:
                 assert flood.stdout is not None
                 said = [json.loads(flood.stdout.readline()) for _ in range(2)]
@@ -114,7 +107,10 @@ def run_burst(rate: float, seconds: float) -> Burst:
             max(one["seconds"] for one in said),
             max(one["stood_s"] for one in said),
             sent,
-            {"trades": _count(directory / "data", "prices"), "diffs": _count(directory / "data", "depth")},
+            {
+                "trades": count_received(directory / "data", "prices"),
+                "diffs": count_received(directory / "data", "depth"),
+            },
             [line for line in lines if "overload" in line.lower() or "let go" in line],
             rss_mib,
             code,
@@ -139,6 +135,20 @@ def flooding(rate: float, seconds: float) -> Iterator[tuple[int, subprocess.Pope
     finally:
         process.kill()
         process.communicate()
+
+
+def start_run(
+    port: int, directory: Path, log: IO[bytes], data: str | Path = "data", **settings: str
+) -> subprocess.Popen[bytes]:
+    """Start the program, which records into ``data`` what is sent at ``port``, and says what it does in ``log``."""
+    urls = {"HARVEST_WS_URL": f"ws://127.0.0.1:{port}", "HARVEST_REST_URL": f"http://127.0.0.1:{port}"}
+    return subprocess.Popen(
+        command("run", "--symbols", SYMBOL, "--output-dir", data, "--no-live"),
+        cwd=directory,
+        env=environment(**({"HARVEST_MIN_FREE_BYTES": "0"} | urls | settings)),
+        stdout=log,
+        stderr=log,
+    )
 
 
 def wait_until_read(run: subprocess.Popen[bytes], port: int) -> None:
@@ -171,7 +181,8 @@ def peak_rss_mib(pid: int) -> float:
     return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM"))
 
 
-def _count(data: Path, kind: str) -> int:
+def count_received(data: Path, kind: str) -> int:
+    """Return how many rows of a kind, of all files below ``data / kind``, came over a stream."""
     if not (data / kind).exists():
         return 0
     sources = ds.dataset(data / kind, format="parquet", partitioning="hive").scanner(columns=["source"])

@@ -23,11 +23,10 @@ import attrs
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from bench.faults.burst import BEHIND_S, flooding, peak_rss_mib, wait_until_read
-from bench.peers.load import SYMBOL
+from bench.faults.burst import BEHIND_S, flooding, peak_rss_mib, start_run, wait_until_read
 from harvest.storage import ledger
 from harvest.storage.journal import list_segments
-from tests.program import command, environment, harvest
+from tests.program import harvest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -148,14 +147,7 @@ def fill_disk(
         Path(name, "run.log").open("wb") as log,
     ):
         data, said = disk / "data", Path(name, "run.log")
-        urls = {"HARVEST_WS_URL": f"ws://127.0.0.1:{port}", "HARVEST_REST_URL": f"http://127.0.0.1:{port}"}
-        run = subprocess.Popen(
-            command("run", "--symbols", SYMBOL, "--output-dir", data, "--no-live"),
-            cwd=name,
-            env=environment(**SETTINGS, **urls, **settings),
-            stdout=log,
-            stderr=log,
-        )
+        run = start_run(port, Path(name), log, data, **SETTINGS, **settings)
         try:
             _until(lambda: bool(_files(data)) and (data / "_journal" / "reserve").exists(), run)
             with kept_full(disk / "ballast"):

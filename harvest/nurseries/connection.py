@@ -255,8 +255,9 @@ async def open_connection(
     payloads (text as UTF-8), its receive time (UTC nanoseconds) and the same on the monotonic clock; from
     before the block is entered (a server may send at once) until it is left. What it raises,
     :meth:`Connection.run` raises. ``connect_timeout_s`` bounds name, TCP, TLS and WebSocket handshake
-    together. ``coalesce_s`` is the rest between two reads. A ``ping_interval_s`` of None leaves out the keepalive. Certificates and host names are always
-    verified; plain ``ws://`` leads to this machine only, unless ``allow_insecure``.
+    together. ``coalesce_s`` is the rest between two reads. A ``ping_interval_s`` of None leaves out the
+    keepalive. Certificates and host names are always verified; plain ``ws://`` leads to this machine only,
+    unless ``allow_insecure``.
 
     Left regularly or by an error, the connection is closed politely, within ``close_timeout_s``; cancelled,
     at once and without a word. Either way the socket is closed when the block has been left.

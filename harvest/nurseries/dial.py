@@ -121,8 +121,8 @@ async def dial(
 ) -> trio.abc.Stream:
     """Return a stream to the server, over verified TLS where the address asks for it; the caller closes it.
 
-    With ``coalesce_s`` it rests so long between two reads (``CoalescingStream``). ``deadline`` is on Trio's clock and bounds all phases together; ``timeout_s`` is what errors call it.
-    Failed or cancelled, nothing is left open.
+    With ``coalesce_s`` it rests so long between two reads (``CoalescingStream``). ``deadline`` is on Trio's clock and
+    bounds all phases together; ``timeout_s`` is what errors call it. Failed or cancelled, nothing is left open.
 
     Raises:
         ConnectionLostError: in phase ``dns``, ``tcp`` or ``tls``.

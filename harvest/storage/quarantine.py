@@ -73,10 +73,9 @@ class Quarantine:
         lines = b"".join(b"%b\n" % line for line in self._lines[:count])
         descriptor = filesystem.open(self.path, os.O_CREAT)
         try:
-            # Processes that share a recovery may all have something to keep.
-            with contextlib.suppress(
-                OSError
-            ):  # Where there are no locks, better two lines torn than none kept.
+            # Processes that share a recovery may all have something to keep. Where there are no locks, better two lines torn
+            # than none kept.
+            with contextlib.suppress(OSError):
                 wait_for_lock(descriptor)
             append_lines(self.path, descriptor, lines, filesystem)
         finally:

@@ -115,7 +115,6 @@ class _Levels:
         is_live = self.qty[:end] > 0
         is_live[places] = True
         live = np.flatnonzero(is_live)
-        # Twice the number of the last diff that set a level, and 1 if it is there since.
         size = len(live)
         # One number a cell, for where a diff names a level twice the last assignment holds.
         cells = rows * size + (np.cumsum(is_live) - 1)[places]
