@@ -7,9 +7,13 @@ else.
 
 from __future__ import annotations
 
-from typing import ClassVar, Final, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, ClassVar, Final, Literal, NamedTuple, Protocol, get_args
 
 import msgspec
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 Side = Literal["buy", "sell"]
 Channel = Literal["bbo", "mark", "liquidations", "open_interest", "partial_depth"]
@@ -74,6 +78,29 @@ class Trade(Protocol):
     event_time: int
     trade_time: int
     trade_type: str | None
+
+
+#: A trade among others in columns: the fields of a ``Trade``, and room for a code of its type.
+TRADE_ROWS: Final = np.dtype(
+    [
+        ("event_time", "<i8"),
+        ("trade_time", "<i8"),
+        ("trade_id", "<i8"),
+        ("price", "<f8"),
+        ("qty", "<f8"),
+        ("aggressor_sold", "u1"),
+        ("code", "u1"),
+    ]
+)
+
+
+class TradeRun(NamedTuple):
+    """Trades of one instrument in their order, as rows of ``TRADE_ROWS``; all are of the same type."""
+
+    symbol: str
+    id_space: IdSpace
+    trade_type: str | None
+    rows: NDArray[np.void]
 
 
 class BookDiff(Protocol):

@@ -117,6 +117,11 @@ class TradeSequence:
         index = bisect_right(self._holes, trade_id, key=_low) - 1
         return trade_id >= self._first_id and index >= 0 and trade_id <= self._holes[index][1]
 
+    def misses_any(self, from_id: int, to_id: int) -> bool:
+        """Tell whether any id between two, both inclusive, was never seen."""
+        index = bisect_right(self._holes, to_id, key=_low) - 1
+        return index >= 0 and self._holes[index][1] >= from_id
+
     def missing_between(self, from_id: int, to_id: int) -> list[tuple[int, int]]:
         """Return the holes between two ids, cut to them, as (from, to), all inclusive, ascending."""
         cut = ((max(low, from_id), min(high, to_id)) for low, high in self.missing())

@@ -14,7 +14,7 @@ from harvest.venues.protocol import Acknowledgement, Refusal, ShutdownNotice
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from harvest.market import IdSpace, Trade
+    from harvest.market import IdSpace, Trade, TradeRun
     from harvest.metrics import Metrics
     from harvest.pipeline.channels import Channels
     from harvest.pipeline.events import Event
@@ -55,6 +55,10 @@ class Messages:
                 return 0 if message is None else self._take_one(message, record, heard, channels)
             messages = None
         else:
+            runs = self._venue.decode_runs(block)
+            taken = None if runs is None else self._take_runs(runs, record, heard)
+            if taken is not None:
+                return taken
             messages = self._venue.decode_lines(block)
         if messages is None:
             return self._take_many(self._one_by_one(record), record, heard, channels)
@@ -95,6 +99,20 @@ class Messages:
                 heard[symbol] = record.mono_ns
                 series.take(run, record.seq, record.recv_ns, record.mono_ns)
         return count
+
+    def _take_runs(self, runs: list[TradeRun], record: Frames, heard: dict[str, int]) -> int | None:
+        """Take trades in columns; returns how many, or None, and nothing is taken, where they are to be looked at one by one."""
+        found = []
+        for run in runs:
+            series = self._recorded.trades.get(run.symbol)
+            stored = None if series is None or run.id_space != self.id_space else series.stored_of(run)
+            if series is None or stored is None:
+                return None
+            found.append((series, run, stored))
+        for series, run, stored in found:
+            series.take_run(run, stored, record.seq, record.recv_ns, record.mono_ns)
+            heard[run.symbol] = record.mono_ns
+        return sum(len(run.rows) for run in runs)
 
     def _take_one(self, message: Any, record: Frames, heard: dict[str, int], channels: Channels) -> int:
         """Take one message of any kind; returns 1 if it holds market data, else 0."""

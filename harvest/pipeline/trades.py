@@ -6,6 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 import msgspec
+import numpy as np
 
 from harvest.book.sequence import TradeSequence, TradeVerdict
 from harvest.market import UNKNOWN_TIME, StreamBreak
@@ -17,7 +18,7 @@ from harvest.storage.tables import DAY_US
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harvest.market import Trade
+    from harvest.market import Trade, TradeRun
     from harvest.metrics import FeedStats, Metrics
     from harvest.pipeline.breaks import BreakRows
     from harvest.pipeline.events import Event
@@ -34,6 +35,11 @@ _OTHER_TYPE = TRADE_TYPES.index("OTHER")
 
 def _type_code(trade_type: str | None) -> int:
     return _TYPE_CODES.get(trade_type, _OTHER_TYPE)
+
+
+def _scale(time: int) -> int:
+    """Return what makes microseconds of times in the unit of one."""
+    return 1000 if time < MICROSECONDS_FROM else 1
 
 
 class TradeSeries:
@@ -92,11 +98,10 @@ class TradeSeries:
 
     def _take_run(self, trades: list[Trade], seq: int, recv_ns: int, mono_ns: int) -> int:
         """Pack trades as long as one follows the other within the open date; returns how many did."""
-        table = self._table
-        if table is None:
+        if self._table is None:
             return 0
         # As the venue gives times: in the unit of the first. Where another one comes, it is outside of these bounds.
-        scale = 1000 if trades[0].trade_time < MICROSECONDS_FROM else 1
+        scale = _scale(trades[0].trade_time)
         begin, end = self._day_from_us // scale, self._day_until_us // scale
         is_typed = trades[0].id_space == "raw"
         type_code = _NO_TYPE
@@ -124,14 +129,56 @@ class TradeSeries:
         if not packed:
             return 0
         self.sequence.next_id = next_id
+        self._add(b"".join(packed), len(packed), seq, recv_ns, mono_ns)
+        return len(packed)
+
+    def _add(self, rows: bytes, count: int, seq: int, recv_ns: int, mono_ns: int) -> None:
+        """Add rows of the open date."""
+        table = self._table
+        assert table is not None
         if table.marked_seq != seq:
             table.mark(seq, recv_ns, WS)
-        table.rows += b"".join(packed)
-        table.count += len(packed)
+        table.rows += rows
+        table.count += count
         stats = self.stats
         stats.last_mono_ns, stats.last_recv_ns = mono_ns, recv_ns
-        stats.stored += len(packed)
-        return len(packed)
+        stats.stored += count
+
+    def stored_of(self, run: TradeRun) -> int | None:
+        """Return how many trades at the beginning of a run are stored already, the others following each other within the open date.
+
+        None where it is otherwise, or doubtful, and they are to be taken one by one.
+        """
+        ids = np.ascontiguousarray(run.rows["trade_id"])
+        next_id = self.sequence.next_id
+        if self._table is None or self._doubtful or next_id is None or (ids[1:] - ids[:-1] != 1).any():
+            return None
+        first, stored = int(ids[0]), min(next_id - int(ids[0]), len(ids))
+        if stored < 0 or (stored and self.sequence.misses_any(first, first + stored - 1)):
+            return None
+        if stored < len(ids):
+            event_time, trade_time = run.rows["event_time"][stored:], run.rows["trade_time"][stored:]
+            scale = _scale(int(trade_time[0]))
+            begin, end = self._day_from_us // scale, self._day_until_us // scale
+            if trade_time.min() < begin or event_time.max() >= end or (trade_time > event_time).any():
+                return None
+        return stored
+
+    def take_run(self, run: TradeRun, stored: int, seq: int, recv_ns: int, mono_ns: int) -> None:
+        """Pack the trades of a run of which so many are stored, as ``stored_of`` says. Its rows become ours."""
+        stats, rows = self.stats, run.rows[stored:]
+        stats.last_mono_ns = mono_ns
+        stats.duplicates += stored
+        if not len(rows):
+            return
+        scale = _scale(int(rows["trade_time"][0]))
+        if scale != 1:
+            rows["event_time"] *= scale
+            rows["trade_time"] *= scale
+        rows["code"] = _type_code(run.trade_type)
+        self.sequence.next_id = int(rows["trade_id"][-1]) + 1
+        # A row of a run has the layout of a packed one.
+        self._add(rows.tobytes(), len(rows), seq, recv_ns, mono_ns)
 
     def take_one(self, trade: Trade, seq: int, recv_ns: int, mono_ns: int) -> None:
         """Pack one trade of the record ``seq``, whatever its date, unless its id is stored already."""

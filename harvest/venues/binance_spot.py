@@ -12,6 +12,7 @@ import msgspec
 from harvest.market import DIFF, Channel, IdSpace
 from harvest.venues import binance
 from harvest.venues.binance_channels import PartialDepth, SpotBookTicker, SpotPartialDepth
+from harvest.venues.binance_runs import RunReader
 from harvest.venues.binance_wire import AggTrade, Id, RawTrade, WireLevel, WireTime
 from harvest.venues.protocol import (
     ConnectionPlan,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         Instrument,
         OpenInterest,
         Trade,
+        TradeRun,
     )
 
 
@@ -71,6 +73,7 @@ class Message(msgspec.Struct, gc=False):
 
 _decoder = msgspec.json.Decoder(Message, strict=False)
 _decode = _decoder.decode
+_runs = RunReader(_decode)
 RECORDED = frozenset({"aggTrade", "trade", "depthUpdate"})
 KNOWN = frozenset({"kline", "24hrTicker", "avgPrice"})
 
@@ -162,6 +165,10 @@ class BinanceSpot:
         message: PartialMessage = binance.decode_typed(_partial, self.name, "partial depth", frame)
         symbol, book = message.stream.partition("@")[0].upper(), message.data
         return PartialDepth(symbol, book.last_update_id, book.bids, book.asks, None, None)
+
+    def decode_runs(self, lines: bytes) -> list[TradeRun] | None:
+        """Decode a block of nothing but trades in columns; None where it is to be decoded otherwise."""
+        return _runs.read(lines)
 
     def decode_lines(self, lines: bytes) -> list[Trade | BookDiff | ChannelMessage | Control] | None:
         """Decode a block that is in one piece at one stroke; None where its messages are to be decoded one by one."""

@@ -15,6 +15,7 @@ import msgspec
 from harvest.market import CHANNELS, DIFF, Channel, Feed, IdSpace
 from harvest.venues import binance
 from harvest.venues.binance_channels import BookTicker, ForceOrder, MarkPriceUpdate, PartialDepth
+from harvest.venues.binance_runs import RunReader
 from harvest.venues.binance_wire import AggTrade, Id, RawTrade, WireLevel, WireTime
 from harvest.venues.protocol import (
     ConnectionPlan,
@@ -28,7 +29,15 @@ from harvest.venues.protocol import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harvest.market import BookDiff, BookSnapshot, ChannelMessage, Instrument, OpenInterest, Trade
+    from harvest.market import (
+        BookDiff,
+        BookSnapshot,
+        ChannelMessage,
+        Instrument,
+        OpenInterest,
+        Trade,
+        TradeRun,
+    )
 
 #: Which route carries which stream. ``trade`` is undocumented, and seen flowing on the public route.
 ROUTES = {"aggTrade": "market", "trade": "public", "depth": "public"}
@@ -82,6 +91,7 @@ class Message(msgspec.Struct, gc=False):
 
 _decoder = msgspec.json.Decoder(Message, strict=False)
 _decode = _decoder.decode
+_runs = RunReader(_decode)
 RECORDED = frozenset({"aggTrade", "trade", "depthUpdate", "bookTicker", "markPriceUpdate", "forceOrder"})
 KNOWN = frozenset(
     {
@@ -170,6 +180,10 @@ class BinanceUsdm:
                 message.trade_time,
             )
         return message  # type: ignore[return-value]
+
+    def decode_runs(self, lines: bytes) -> list[TradeRun] | None:
+        """Decode a block of nothing but trades in columns; None where it is to be decoded otherwise."""
+        return _runs.read(lines)
 
     def decode_lines(self, lines: bytes) -> list[Trade | BookDiff | ChannelMessage | Control] | None:
         """Decode a block that is in one piece at one stroke; None where its messages are to be decoded one by one."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         Instrument,
         OpenInterest,
         Trade,
+        TradeRun,
     )
 
 TradeEvent = Literal["aggTrade", "trade"]
@@ -130,6 +131,10 @@ class Venue(Protocol):
         Raises:
             MalformedMessageError: the message is not what the venue documents.
         """
+        ...
+
+    def decode_runs(self, lines: bytes) -> list[TradeRun] | None:
+        """Decode a block in one piece that holds nothing but trades, in columns; None where it is to be decoded otherwise."""
         ...
 
     def decode_lines(self, lines: bytes) -> list[Trade | BookDiff | ChannelMessage | Control] | None:
