@@ -111,7 +111,7 @@ class Stencil:
         beyond &= _HIGH_BITS
         fits: NDArray[np.bool_] | None = None
         if beyond.any():
-            fits = np.asarray(~beyond.any(axis=1))
+            fits = np.bitwise_or.reduce(beyond, axis=1) == 0
         values = np.empty((len(self._parts), len(starts)), np.uint64)
         for value, part in zip(values, self._parts, strict=True):
             word = np.ndarray((len(starts),), "<u8", words, part.offset, (size,))
