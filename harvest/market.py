@@ -102,6 +102,11 @@ class TradeRun(NamedTuple):
     trade_type: str | None
     rows: NDArray[np.void]
 
+    @property
+    def size(self) -> int:
+        """How many trades there are."""
+        return len(self.rows)
+
 
 class BookDiff(Protocol):
     """Absolute quantities of changed levels, as a decoder gives them.
@@ -118,6 +123,31 @@ class BookDiff(Protocol):
     asks: list[Level]
     event_time: int
     trade_time: int | None
+
+
+class DiffRun(NamedTuple):
+    """Diffs of one instrument in their order, in columns: those of a ``BookDiff``, None where the venue has none.
+
+    The levels of a side stand in two columns, those of all diffs one after the other; how many each diff has is said apart.
+    """
+
+    symbol: str
+    event_time: NDArray[np.int64]
+    trade_time: NDArray[np.int64] | None
+    first_update_id: NDArray[np.int64]
+    last_update_id: NDArray[np.int64]
+    prev_update_id: NDArray[np.int64] | None
+    bid_counts: NDArray[np.int64]
+    bid_px: NDArray[np.float64]
+    bid_qty: NDArray[np.float64]
+    ask_counts: NDArray[np.int64]
+    ask_px: NDArray[np.float64]
+    ask_qty: NDArray[np.float64]
+
+    @property
+    def size(self) -> int:
+        """How many diffs there are."""
+        return len(self.event_time)
 
 
 class BookSnapshot(msgspec.Struct):

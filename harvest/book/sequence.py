@@ -11,9 +11,14 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
+import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    Integers = NDArray[np.int64]
 
 DepthRule = Literal["spot", "usdm"]
 
@@ -179,6 +184,16 @@ class DepthChain:
         if self._is_usdm:
             return prev_update_id is not None and prev_update_id > last
         return first_update_id > last + 1
+
+    def goes_on_with(
+        self, first_update_ids: Integers, last_update_ids: Integers, prev_update_ids: Integers | None
+    ) -> bool:
+        """Tell whether ``accept`` would find all of some diffs in order, one behind the other; changes nothing."""
+        if self.last_update_id is None or (self._is_usdm and prev_update_ids is None):
+            return False
+        before = np.append(self.last_update_id, last_update_ids[:-1])
+        follows = prev_update_ids <= before if self._is_usdm else first_update_ids <= before + 1
+        return bool(((last_update_ids > before) & follows).all())
 
     def accept(self, first_update_id: int, last_update_id: int, prev_update_id: int | None) -> ChainVerdict:
         """Judge a diff, and go on from it unless it is a DUPLICATE."""

@@ -29,11 +29,15 @@ class AuditedBook(Protocol):
     """The book that is audited: ``BookSeries``."""
 
     symbol: str
-    ladder: Ladder
     #: The update id that it stands at.
     book_id: int
     #: That of the snapshot that it began with.
     reach: Reach
+
+    @property
+    def ladder(self) -> Ladder:
+        """Its levels."""
+        ...
 
     @property
     def is_settled(self) -> bool:

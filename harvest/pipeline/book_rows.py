@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from harvest.storage.kinds import DEPTH, OFI, WS
+import numpy as np
+
+from harvest.storage.kinds import DEPTH, OFI, UNKNOWN, WS
 from harvest.storage.tables import NOT_MARKED
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from harvest.book.bulk import Followed
     from harvest.market import Level
+    from harvest.pipeline.book_runs import PlainRun
     from harvest.storage.kinds import Kind
     from harvest.storage.tables import Table, Tables
+
+    Integers = NDArray[np.int64]
 
 _pack_depth = DEPTH.packer.pack
 _pack_ofi = OFI.packer.pack
@@ -21,6 +29,12 @@ DepthRow = tuple[int, int, int, int, int, bool]
 
 Tops = tuple[list[float], list[float], list[float], list[float]]
 """Bid prices, bid quantities, ask prices, ask quantities, best first."""
+
+
+def best_of(tops: Tops, levels: int) -> Tops:
+    """Return the best of some levels."""
+    bid_px, bid_qty, ask_px, ask_qty = tops
+    return bid_px[:levels], bid_qty[:levels], ask_px[:levels], ask_qty[:levels]
 
 
 class BookRows:
@@ -109,6 +123,59 @@ class BookRows:
             table.mark(seq, recv_ns, WS)
         table.rows += _pack_ofi(event_us, update_id, ofi_1, ofi_5, ofi_10, _NAN if z is None else z, suspect)
         table.count += 1
+
+    def add_run(self, run: PlainRun, followed: Followed, seq: int, recv_ns: int) -> None:
+        """Pack diffs and what follows from them, of the date turned to."""
+        diffs, event_us = run.diffs, run.event_us
+        depth = {
+            "event_time": event_us,
+            "trade_time": UNKNOWN if run.trade_us is None else run.trade_us,
+            "first_update_id": diffs.first_update_id,
+            "last_update_id": diffs.last_update_id,
+            "prev_update_id": UNKNOWN if diffs.prev_update_id is None else diffs.prev_update_id,
+            "n_bids": diffs.bid_counts,
+            "n_asks": diffs.ask_counts,
+        }
+        following = columns_of(followed, event_us, diffs.last_update_id, self._levels)
+        for table, columns in (
+            (self._depth, depth),
+            (self._orderbook, following["orderbook"]),
+            (self._ofi, following["ofi"]),
+        ):
+            if table.marked_seq != seq:
+                table.mark(seq, recv_ns, WS)
+            table.rows += _packed(table.kind, len(event_us), columns)
+            table.count += len(event_us)
+        assert self._depth.levels is not None, "a kind with levels"
+        added = diffs.bid_px, diffs.bid_qty, diffs.ask_px, diffs.ask_qty
+        for levels, more in zip(self._depth.levels, added, strict=True):
+            levels.frombytes(more.tobytes())
+
+
+def columns_of(
+    followed: Followed, event_us: Integers, update_ids: Integers, count: int
+) -> dict[str, dict[str, NDArray[Any]]]:
+    """Return the columns of what follows from diffs, by kind, with ``count`` levels: all but ``suspect``, and what is equal for a block."""
+    first = {"event_time": event_us, "update_id": update_ids}
+    levels = {
+        f"{side}_{what}_{level}": column[:, level]
+        for side, columns in (
+            ("bid", (followed.bid_px, followed.bid_qty)),
+            ("ask", (followed.ask_px, followed.ask_qty)),
+        )
+        for what, column in zip(("px", "qty"), columns, strict=True)
+        for level in range(count)
+    }
+    flows = dict(zip(("ofi_1", "ofi_5", "ofi_10"), followed.flows.T, strict=True))
+    return {"orderbook": first | levels, "ofi": first | flows | {"ofi_z": followed.scores}}
+
+
+def _packed(kind: Kind, count: int, columns: dict[str, Any]) -> bytes:
+    """Pack rows of columns; what is not among them is 0."""
+    rows = np.zeros(count, kind.dtype)
+    for name, column in columns.items():
+        rows[name] = column
+    return rows.tobytes()
 
 
 def _add_depth(

@@ -139,7 +139,7 @@ def restore_trades(series: TradeSeries, state: TradesState) -> None:
 
 def book_state(series: BookSeries) -> BookState:
     """Return everything that decides the rows of a series to come, as of between two records."""
-    bids, asks = series.ladder.pack()
+    bids, asks = series.book.ladder.pack()
     audits = series.audits
     return BookState(
         bids=bids,
@@ -147,7 +147,7 @@ def book_state(series: BookSeries) -> BookState:
         last_update_id=series.last_update_id,
         snapshot_id=series._snapshot_id,
         book_id=series.book_id,
-        flow=series._flow.state(),
+        flow=series.book.flow.state(),
         pending=[KeptDiff.of(diff) for diff in series._pending],
         has_book=series._has_book,
         awaits_bridge=series._awaits_bridge,
@@ -167,10 +167,10 @@ def book_state(series: BookSeries) -> BookState:
 
 def restore_book(series: BookSeries, state: BookState) -> None:
     """Let a new series go on from a state, which becomes its own."""
-    series.ladder.unpack(state.bids, state.asks)
+    series.book.ladder.unpack(state.bids, state.asks)
     series._chain.last_update_id = state.last_update_id
     series._snapshot_id, series.book_id = state.snapshot_id, state.book_id
-    series._flow.restore(state.flow)
+    series.book.flow.restore(state.flow)
     series._pending = deque(state.pending, maxlen=series._pending.maxlen)
     series._has_book, series._awaits_bridge = state.has_book, state.awaits_bridge
     series._interruption, series.living = state.interruption, state.living

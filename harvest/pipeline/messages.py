@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from harvest.errors import MalformedMessageError
-from harvest.market import CHANNEL, CONTROL, DIFF, TRADE
+from harvest.market import CHANNEL, CONTROL, DIFF, TRADE, DiffRun
 from harvest.pipeline.events import Malformed
 from harvest.pipeline.records import Frames
 from harvest.venues.blocks import payloads
 from harvest.venues.protocol import Acknowledgement, Refusal, ShutdownNotice
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from harvest.market import IdSpace, Trade, TradeRun
     from harvest.metrics import Metrics
@@ -53,16 +53,19 @@ class Messages:
                 # At live rates nearly every message comes alone.
                 message = self._decode(block[0], record)
                 return 0 if message is None else self._take_one(message, record, heard, channels)
-            messages = None
-        else:
-            runs = self._venue.decode_runs(block)
-            taken = None if runs is None else self._take_runs(runs, record, heard)
-            if taken is not None:
-                return taken
-            messages = self._venue.decode_lines(block)
-        if messages is None:
             return self._take_many(self._one_by_one(record), record, heard, channels)
-        return self._take_many(messages, record, heard, channels)
+        runs = self._venue.decode_runs(block)
+        if runs is None:
+            return self._take_many(self._decoded(block, record), record, heard, channels)
+        taken, left = self._take_runs(runs, record, heard)
+        if left:
+            others = (one for one in self._decoded(block, record) if one.symbol in left)
+            taken += self._take_many(others, record, heard, channels)
+        return taken
+
+    def _decoded(self, block: bytes, record: Frames) -> Iterable[Any]:
+        messages = self._venue.decode_lines(block)
+        return self._one_by_one(record) if messages is None else messages
 
     def _take_many(
         self, messages: Iterable[Any], record: Frames, heard: dict[str, int], channels: Channels
@@ -100,19 +103,29 @@ class Messages:
                 series.take(run, record.seq, record.recv_ns, record.mono_ns)
         return count
 
-    def _take_runs(self, runs: list[TradeRun], record: Frames, heard: dict[str, int]) -> int | None:
-        """Take trades in columns; returns how many, or None, and nothing is taken, where they are to be looked at one by one."""
-        found = []
+    def _take_runs(
+        self, runs: Sequence[TradeRun | DiffRun], record: Frames, heard: dict[str, int]
+    ) -> tuple[int, set[str]]:
+        """Take messages in columns; returns how many were taken, and the symbols of those that are to be taken one by one."""
+        seq, recv_ns, mono_ns = record.seq, record.recv_ns, record.mono_ns
+        taken, left = 0, set()
         for run in runs:
-            series = self._recorded.trades.get(run.symbol)
-            stored = None if series is None or run.id_space != self.id_space else series.stored_of(run)
-            if series is None or stored is None:
-                return None
-            found.append((series, run, stored))
-        for series, run, stored in found:
-            series.take_run(run, stored, record.seq, record.recv_ns, record.mono_ns)
-            heard[run.symbol] = record.mono_ns
-        return sum(len(run.rows) for run in runs)
+            if isinstance(run, DiffRun):
+                book = self._recorded.books.get(run.symbol)
+                is_taken = book is not None and book.take_run(run, seq, recv_ns, mono_ns)
+            else:
+                trades = self._recorded.trades.get(run.symbol)
+                is_taken = (
+                    trades is not None
+                    and run.id_space == self.id_space
+                    and trades.take_run(run, seq, recv_ns, mono_ns)
+                )
+            if is_taken:
+                taken += run.size
+                heard[run.symbol] = mono_ns
+            else:
+                left.add(run.symbol)
+        return taken, left
 
     def _take_one(self, message: Any, record: Frames, heard: dict[str, int], channels: Channels) -> int:
         """Take one message of any kind; returns 1 if it holds market data, else 0."""

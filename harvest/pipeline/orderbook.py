@@ -9,20 +9,24 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from harvest.book.audit import NO_REACH, reach_of
-from harvest.book.flow import OrderFlow
-from harvest.book.ladder import Ladder
+from harvest.book.book import Book
+from harvest.book.flow import LEVELS as FLOW_LEVELS
 from harvest.book.sequence import BridgeVerdict, ChainVerdict, DepthChain, judge_bridge
 from harvest.market import StreamBreak
 from harvest.pipeline.audits import BookAudits
-from harvest.pipeline.book_rows import BookRows, Tops
+from harvest.pipeline.book_rows import BookRows, best_of
+from harvest.pipeline.book_runs import PlainRun
 from harvest.pipeline.events import SnapshotWanted
 from harvest.pipeline.times import to_us
 from harvest.storage.kinds import BOOK, REST, UNKNOWN, WS
 from harvest.storage.tables import DAY_US
 
 if TYPE_CHECKING:
-    from harvest.market import BookDiff, BookSnapshot
+    from harvest.book.ladder import Ladder
+    from harvest.market import BookDiff, BookSnapshot, DiffRun
     from harvest.metrics import FeedStats, Metrics
     from harvest.pipeline.breaks import BreakRows
     from harvest.pipeline.events import Event
@@ -30,8 +34,6 @@ if TYPE_CHECKING:
     from harvest.storage.tables import Tables
     from harvest.venues.protocol import DepthRule
 
-#: Levels that the order flow looks at.
-FLOW_LEVELS = 10
 #: Diffs that wait for another connection; more than that is no matter of order any more.
 MAX_HELD = 1000
 
@@ -54,14 +56,13 @@ class BookSeries:
         patience_ns: int,
     ) -> None:
         self.symbol = symbol
-        self.ladder = Ladder()
+        self.book = Book()
         self.stats: FeedStats = metrics.feed("orderbook", symbol)
         self._rule: DepthRule = rule
         self._chain = DepthChain(rule)
         self._snapshot_id = 0
         #: The id that the book stands at.
         self.book_id = 0
-        self._flow = OrderFlow()
         self._top_levels = max(levels, FLOW_LEVELS)
         self._rows = BookRows(symbol, orderbook_kind, levels, tables)
         self._breaks = breaks
@@ -84,6 +85,11 @@ class BookSeries:
         self._book_days: set[int] = set()
         #: The date of that snapshot, if no diff has followed it yet.
         self._snapshot_day: int | None = None
+
+    @property
+    def ladder(self) -> Ladder:
+        """The levels."""
+        return self.book.ladder
 
     @property
     def last_update_id(self) -> int | None:
@@ -122,6 +128,25 @@ class BookSeries:
             self._take_of_several(diff, seq, recv_ns)
         else:
             self._accept(diff, seq, recv_ns)
+
+    def take_run(self, run: DiffRun, seq: int, recv_ns: int, mono_ns: int) -> bool:
+        """Take the diffs of a run all at once; False, and nothing is taken, where they are to be taken one by one."""
+        if self.living > 1 or self._held or self.audits.pending or not self.is_settled:
+            return False
+        plain, rows, stats = PlainRun.of(run), self._rows, self.stats
+        if plain is None or plain.day != rows.day or plain.day not in self._book_days:
+            return False
+        if not self._chain.goes_on_with(run.first_update_id, run.last_update_id, run.prev_update_id):
+            return False
+        followed = self.book.follow(plain.bids, plain.asks, self._top_levels)
+        if followed is None:
+            return False
+        self.book_id = self._chain.last_update_id = int(run.last_update_id[-1])
+        rows.add_run(plain, followed, seq, recv_ns)
+        stats.last_mono_ns, stats.last_recv_ns = mono_ns, recv_ns
+        stats.stored += len(run.event_time)
+        stats.crossed += int(np.count_nonzero(followed.bid_px[:, 0] >= followed.ask_px[:, 0]))
+        return True
 
     def _take_of_several(self, diff: BookDiff, seq: int, recv_ns: int) -> None:
         """Take a diff, or hold it where another connection may bring what is missing before it."""
@@ -196,7 +221,8 @@ class BookSeries:
             tops = ladder.top(self._top_levels)
             stats.suspect_rows += not stats.in_sync
             stats.crossed += tops[0][0] >= tops[2][0]
-            flow = self._flow.update(*(tops if self._top_levels == FLOW_LEVELS else _flow_tops(tops)))
+            best = tops if self._top_levels == FLOW_LEVELS else best_of(tops, FLOW_LEVELS)
+            flow = self.book.flow.update(*best)
             rows.add_tops(
                 event_us, diff.last_update_id, tops, flow, suspect=not stats.in_sync, seq=seq, recv_ns=recv_ns
             )
@@ -232,7 +258,7 @@ class BookSeries:
             self.ladder.apply(diff.bids, diff.asks)
             self.book_id = diff.last_update_id
         pending.clear()
-        self._flow.reset()
+        self.book.flow.reset()
         self._has_book = True
         self.stats.in_sync = True
         self.stats.resyncs += 1
@@ -292,8 +318,3 @@ class BookSeries:
         bids, asks = self.ladder.levels()
         row = (event_us, UNKNOWN, UNKNOWN, self.book_id, UNKNOWN, True)
         self._rows.add_depth(row, bids, asks, seq, recv_ns, BOOK)
-
-
-def _flow_tops(tops: Tops) -> Tops:
-    bid_px, bid_qty, ask_px, ask_qty = tops
-    return bid_px[:FLOW_LEVELS], bid_qty[:FLOW_LEVELS], ask_px[:FLOW_LEVELS], ask_qty[:FLOW_LEVELS]

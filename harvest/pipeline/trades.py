@@ -144,10 +144,32 @@ class TradeSeries:
         stats.last_mono_ns, stats.last_recv_ns = mono_ns, recv_ns
         stats.stored += count
 
-    def stored_of(self, run: TradeRun) -> int | None:
-        """Return how many trades at the beginning of a run are stored already, the others following each other within the open date.
+    def take_run(self, run: TradeRun, seq: int, recv_ns: int, mono_ns: int) -> bool:
+        """Pack the trades of a run all at once; False, and nothing is taken, where they are to be taken one by one.
 
-        None where it is otherwise, or doubtful, and they are to be taken one by one.
+        Its rows become ours.
+        """
+        stored = self._stored_of(run)
+        if stored is None:
+            return False
+        stats, rows = self.stats, run.rows[stored:]
+        stats.last_mono_ns = mono_ns
+        stats.duplicates += stored
+        if len(rows):
+            scale = _scale(int(rows["trade_time"][0]))
+            if scale != 1:
+                rows["event_time"] *= scale
+                rows["trade_time"] *= scale
+            rows["code"] = _type_code(run.trade_type)
+            self.sequence.next_id = int(rows["trade_id"][-1]) + 1
+            # A row of a run has the layout of a packed one.
+            self._add(rows.tobytes(), len(rows), seq, recv_ns, mono_ns)
+        return True
+
+    def _stored_of(self, run: TradeRun) -> int | None:
+        """Return how many trades at the beginning of a run are stored already, all others going on from there within the open date.
+
+        None where it is otherwise.
         """
         ids = np.ascontiguousarray(run.rows["trade_id"])
         next_id = self.sequence.next_id
@@ -163,22 +185,6 @@ class TradeSeries:
             if trade_time.min() < begin or event_time.max() >= end or (trade_time > event_time).any():
                 return None
         return stored
-
-    def take_run(self, run: TradeRun, stored: int, seq: int, recv_ns: int, mono_ns: int) -> None:
-        """Pack the trades of a run of which so many are stored, as ``stored_of`` says. Its rows become ours."""
-        stats, rows = self.stats, run.rows[stored:]
-        stats.last_mono_ns = mono_ns
-        stats.duplicates += stored
-        if not len(rows):
-            return
-        scale = _scale(int(rows["trade_time"][0]))
-        if scale != 1:
-            rows["event_time"] *= scale
-            rows["trade_time"] *= scale
-        rows["code"] = _type_code(run.trade_type)
-        self.sequence.next_id = int(rows["trade_id"][-1]) + 1
-        # A row of a run has the layout of a packed one.
-        self._add(rows.tobytes(), len(rows), seq, recv_ns, mono_ns)
 
     def take_one(self, trade: Trade, seq: int, recv_ns: int, mono_ns: int) -> None:
         """Pack one trade of the record ``seq``, whatever its date, unless its id is stored already."""

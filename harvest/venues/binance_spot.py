@@ -12,6 +12,7 @@ import msgspec
 from harvest.market import DIFF, Channel, IdSpace
 from harvest.venues import binance
 from harvest.venues.binance_channels import PartialDepth, SpotBookTicker, SpotPartialDepth
+from harvest.venues.binance_diffs import DiffReader
 from harvest.venues.binance_runs import RunReader
 from harvest.venues.binance_wire import AggTrade, Id, RawTrade, WireLevel, WireTime
 from harvest.venues.protocol import (
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         BookDiff,
         BookSnapshot,
         ChannelMessage,
+        DiffRun,
         Feed,
         Instrument,
         OpenInterest,
@@ -73,7 +75,6 @@ class Message(msgspec.Struct, gc=False):
 
 _decoder = msgspec.json.Decoder(Message, strict=False)
 _decode = _decoder.decode
-_runs = RunReader(_decode)
 RECORDED = frozenset({"aggTrade", "trade", "depthUpdate"})
 KNOWN = frozenset({"kline", "24hrTicker", "avgPrice"})
 
@@ -111,6 +112,10 @@ class BinanceSpot:
     weight_per_minute: int = 6000
     depth_rule: DepthRule = "spot"
     channels: tuple[Channel, ...] = ("bbo", "partial_depth")
+
+    def __init__(self) -> None:
+        self._runs = RunReader(_decode)
+        self._diffs = DiffReader(self.decode)
 
     def connections(
         self, feed: Feed, symbols: Sequence[str], options: StreamOptions, *, ws_url: str, max_streams: int
@@ -166,9 +171,9 @@ class BinanceSpot:
         symbol, book = message.stream.partition("@")[0].upper(), message.data
         return PartialDepth(symbol, book.last_update_id, book.bids, book.asks, None, None)
 
-    def decode_runs(self, lines: bytes) -> list[TradeRun] | None:
-        """Decode a block of nothing but trades in columns; None where it is to be decoded otherwise."""
-        return _runs.read(lines)
+    def decode_runs(self, lines: bytes) -> Sequence[TradeRun | DiffRun] | None:
+        """Decode a block of nothing but trades, or nothing but diffs, in columns; None where it is to be decoded otherwise."""
+        return self._runs.read(lines) or self._diffs.read(lines)
 
     def decode_lines(self, lines: bytes) -> list[Trade | BookDiff | ChannelMessage | Control] | None:
         """Decode a block that is in one piece at one stroke; None where its messages are to be decoded one by one."""

@@ -15,6 +15,7 @@ import msgspec
 from harvest.market import CHANNELS, DIFF, Channel, Feed, IdSpace
 from harvest.venues import binance
 from harvest.venues.binance_channels import BookTicker, ForceOrder, MarkPriceUpdate, PartialDepth
+from harvest.venues.binance_diffs import DiffReader
 from harvest.venues.binance_runs import RunReader
 from harvest.venues.binance_wire import AggTrade, Id, RawTrade, WireLevel, WireTime
 from harvest.venues.protocol import (
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
         BookDiff,
         BookSnapshot,
         ChannelMessage,
+        DiffRun,
         Instrument,
         OpenInterest,
         Trade,
@@ -91,7 +93,6 @@ class Message(msgspec.Struct, gc=False):
 
 _decoder = msgspec.json.Decoder(Message, strict=False)
 _decode = _decoder.decode
-_runs = RunReader(_decode)
 RECORDED = frozenset({"aggTrade", "trade", "depthUpdate", "bookTicker", "markPriceUpdate", "forceOrder"})
 KNOWN = frozenset(
     {
@@ -114,6 +115,10 @@ class BinanceUsdm:
     weight_per_minute: int = 2400
     depth_rule: DepthRule = "usdm"
     channels: tuple[Channel, ...] = CHANNELS
+
+    def __init__(self) -> None:
+        self._runs = RunReader(_decode)
+        self._diffs = DiffReader(self.decode)
 
     def connections(
         self, feed: Feed, symbols: Sequence[str], options: StreamOptions, *, ws_url: str, max_streams: int
@@ -181,9 +186,9 @@ class BinanceUsdm:
             )
         return message  # type: ignore[return-value]
 
-    def decode_runs(self, lines: bytes) -> list[TradeRun] | None:
-        """Decode a block of nothing but trades in columns; None where it is to be decoded otherwise."""
-        return _runs.read(lines)
+    def decode_runs(self, lines: bytes) -> Sequence[TradeRun | DiffRun] | None:
+        """Decode a block of nothing but trades, or nothing but diffs, in columns; None where it is to be decoded otherwise."""
+        return self._runs.read(lines) or self._diffs.read(lines)
 
     def decode_lines(self, lines: bytes) -> list[Trade | BookDiff | ChannelMessage | Control] | None:
         """Decode a block that is in one piece at one stroke; None where its messages are to be decoded one by one."""

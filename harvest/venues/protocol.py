@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         BookDiff,
         BookSnapshot,
         ChannelMessage,
+        DiffRun,
         IdSpace,
         Instrument,
         OpenInterest,
@@ -133,8 +134,11 @@ class Venue(Protocol):
         """
         ...
 
-    def decode_runs(self, lines: bytes) -> list[TradeRun] | None:
-        """Decode a block in one piece that holds nothing but trades, in columns; None where it is to be decoded otherwise."""
+    def decode_runs(self, lines: bytes) -> Sequence[TradeRun | DiffRun] | None:
+        """Decode a block in one piece that holds nothing but trades, or nothing but diffs, in columns: a run a symbol.
+
+        None where it is to be decoded otherwise.
+        """
         ...
 
     def decode_lines(self, lines: bytes) -> list[Trade | BookDiff | ChannelMessage | Control] | None:

@@ -22,6 +22,9 @@ Span = tuple[int, int]
 
 #: Digits that are read at once.
 _WORD = 8
+_ROW_WORDS = 64
+#: Fewer bytes than these are read beyond the end of a text.
+REACH = _WORD
 #: Numbers of at most so many digits are exact as float64, and so is what a power of ten makes of them by one division.
 EXACT_DIGITS = 15
 _NUMBER = re.compile(rb"(0|[1-9][0-9]*)(?:\.([0-9]+))?")
@@ -62,12 +65,12 @@ class Stencil:
     """
 
     def __init__(self, text: bytes, spans: Mapping[str, Span]) -> None:
+        #: Of each text, in bytes.
         self.length = len(text)
         self._count = -(-len(text) // _WORD)
-        #: Bytes from the beginning of a text on that must be there.
-        self.reach = self._count * _WORD
-        fixed = bytearray(text.ljust(self.reach, b"\0"))
-        limits = bytearray([_NO_DIGIT] * len(text)).ljust(self.reach, bytes([_ANY_BYTE]))
+        self._size = self._count * _WORD
+        fixed = bytearray(text.ljust(self._size, b"\0"))
+        limits = bytearray([_NO_DIGIT] * len(text)).ljust(self._size, bytes([_ANY_BYTE]))
         parts: list[tuple[Span, int]] = []
         self._numbers: dict[str, _Number] = {}
         for name, (begin, end) in spans.items():
@@ -87,31 +90,34 @@ class Stencil:
             for part, _ in parts[-2:] if number.places else parts[-1:]:
                 fixed[slice(*part)] = b"0" * (part[1] - part[0])
                 limits[slice(*part)] = bytes([_DIGIT]) * (part[1] - part[0])
-        self._fixed = np.frombuffer(bytes(fixed), "<u8")
-        self._limits = np.frombuffer(bytes(limits), "<u8")
-        beyond = 8 * (self.reach - len(text))
+        #: Short texts are looked at several in a row: numpy is slow over short rows.
+        self._abreast = -(-_ROW_WORDS // self._count)
+        self._fixed = np.frombuffer(bytes(fixed) * self._abreast, "<u8")
+        self._limits = np.frombuffer(bytes(limits) * self._abreast, "<u8")
+        beyond = 8 * (self._size - len(text))
         self._last_mask = np.uint64((1 << 64) - 1 >> beyond)
         self._parts = [_part(span, least, limits) for span, least in parts]
-        self._least = np.array([[part.least] for part in self._parts], np.uint64)
+        self._least = np.array([part.least for part in self._parts], np.uint64).reshape(-1, 1)
 
     def lay(self, block: bytes, starts: NDArray[np.int64]) -> tuple[Numbers, NDArray[np.bool_] | None]:
-        """Read the texts of a block that begin at ``starts``, each ``length`` bytes long, with ``reach`` bytes there.
+        """Read the texts of a block that begin at ``starts``, of the length of this one, with ``REACH`` bytes behind each.
 
         Returns their numbers, and which of them are what this stencil fits: None if all are. Those of others mean nothing.
         """
-        size = self.reach
+        size = self._size
         windows = np.ndarray((len(block) - size + 1,), f"V{size}", block, strides=(1,))
         words = windows[starts].view("<u8").reshape(-1, self._count)
         # Where the texts are alike, nothing is left but the values of the digits.
-        words ^= self._fixed
+        self._abreast_of(words, np.bitwise_xor, self._fixed, words)
         words[:, -1] &= self._last_mask
         # The highest bit of a byte tells that it is more than it may be.
-        beyond = words + self._limits
+        beyond = np.empty_like(words)
+        self._abreast_of(words, np.add, self._limits, beyond)
         beyond |= words
         beyond &= _HIGH_BITS
-        fits: NDArray[np.bool_] | None = None
+        misfits = np.zeros(len(starts), np.bool_)
         if beyond.any():
-            fits = np.bitwise_or.reduce(beyond, axis=1) == 0
+            misfits |= beyond.any(axis=1)
         values = np.empty((len(self._parts), len(starts)), np.uint64)
         for value, part in zip(values, self._parts, strict=True):
             word = np.ndarray((len(starts),), "<u8", words, part.offset, (size,))
@@ -128,9 +134,21 @@ class Stencil:
             values &= mask
         small = values < self._least
         if small.any():
-            begin_well: NDArray[np.bool_] = ~small.any(axis=0)
-            fits = begin_well if fits is None else fits & begin_well
-        return Numbers(values, self._numbers), fits
+            misfits |= small.any(axis=0)
+        return Numbers(values, self._numbers), ~misfits if misfits.any() else None
+
+    def _abreast_of(
+        self,
+        words: NDArray[np.uint64],
+        operation: np.ufunc,
+        constants: NDArray[np.uint64],
+        out: NDArray[np.uint64],
+    ) -> None:
+        """Apply an operation to the words of all texts and those of ``constants``, which are the same for each text."""
+        even = len(words) - len(words) % self._abreast
+        shape = (-1, len(constants))
+        operation(words[:even].reshape(shape), constants, out=out[:even].reshape(shape))
+        operation(words[even:], constants[: self._count], out=out[even:])
 
 
 class Numbers:
@@ -140,6 +158,10 @@ class Numbers:
 
     def __init__(self, values: NDArray[np.uint64], numbers: dict[str, _Number]) -> None:
         self._values, self._numbers = values, numbers
+
+    def only(self, which: NDArray[np.bool_]) -> Numbers:
+        """Return those of some texts."""
+        return Numbers(self._values[:, which], self._numbers)
 
     def integers(self, name: str) -> NDArray[np.int64]:
         """Return the numbers of a name that have no fraction."""

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harvest.book.book import Book
 from harvest.book.flow import OrderFlow, OrderFlowState
 from harvest.book.ladder import Ladder
 from harvest.book.sequence import DepthChain, TradeSequence, TradeSequenceState
@@ -58,13 +59,12 @@ ATTRIBUTES: dict[type, dict[str, tuple[type, str] | str]] = {
         "_holes": (TradeSequenceState, "holes"),
     },
     BookSeries: {
-        "ladder": (BookState, "bids"),
+        "book": (BookState, "bids"),
         "_chain": (BookState, "last_update_id"),
         "_snapshot_id": (BookState, "snapshot_id"),
         "book_id": (BookState, "book_id"),
         "reach": (BookState, "reach"),
         "audits": (BookState, "audit"),
-        "_flow": (BookState, "flow"),
         "_pending": (BookState, "pending"),
         "_has_book": (BookState, "has_book"),
         "_awaits_bridge": (BookState, "awaits_bridge"),
@@ -92,6 +92,11 @@ ATTRIBUTES: dict[type, dict[str, tuple[type, str] | str]] = {
         "last_update_id": (BookState, "last_update_id"),
         "_is_usdm": GIVEN,
         "gap": "of use right after the diff that found it",
+    },
+    Book: {
+        "_ladder": (BookState, "bids"),
+        "_flow": (BookState, "flow"),
+        "_bulk": "another form of the two",
     },
     Ladder: {"_bids": (BookState, "bids"), "_asks": (BookState, "asks")},
     OrderFlow: {
@@ -164,8 +169,9 @@ def living_objects() -> list[Any]:
         book.audits,
         book._rows,
         book._chain,
-        book.ladder,
-        book._flow,
+        book.book,
+        book.book.ladder,
+        book.book.flow,
         book.stats,
     ]
     return [*every, harness.pipeline]

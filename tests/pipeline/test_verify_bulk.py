@@ -12,11 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from bench.stored_faults import rewrite
+from harvest.book import tops
 from harvest.book.ladder import Ladder
-from harvest.pipeline.verify import replay, tops, verify
-from harvest.pipeline.verify.bulk import BulkBook
-from harvest.pipeline.verify.levels import FlatLevels, LevelLists
-from harvest.pipeline.verify.tops import Side
+from harvest.book.levels import FlatLevels, LevelLists
+from harvest.book.tops import Side
+from harvest.pipeline.verify import replay, verify
+from harvest.pipeline.verify.bulk import BulkSeries
 from harvest.storage.files import DataDirectory
 from harvest.storage.parquet import Provenance, encode
 from tests.pipeline.stored import damage, files, recorded, verified
@@ -33,14 +34,14 @@ ALL_AT_ONCE, ONE_BY_ONE = 1, 2**62
 def taken(monkeypatch):
     """Count the rows that are followed at once."""
     found = [0]
-    follow = BulkBook.follow
+    follow = BulkSeries.follow
 
-    def counted(self: BulkBook, rows: Any) -> Any:
+    def counted(self: BulkSeries, rows: Any) -> Any:
         made = follow(self, rows)
         found[0] += 0 if made is None else len(rows["seq"])
         return made
 
-    monkeypatch.setattr(BulkBook, "follow", counted)
+    monkeypatch.setattr(BulkSeries, "follow", counted)
     return found
 
 

@@ -12,7 +12,7 @@ from harvest.book.flow import WINDOW
 from harvest.market import DIFF, BookSnapshot, Level
 from harvest.metrics import Metrics
 from harvest.pipeline.machine import Pipeline
-from harvest.pipeline.verify.bulk import BulkBook, Plain
+from harvest.pipeline.verify.bulk import BulkSeries, Plain
 from harvest.pipeline.verify.rows import count, cut, join
 from harvest.storage.kinds import BOOK, UNKNOWN
 
@@ -95,7 +95,7 @@ class Replay:
         self._first_row = 0
         self._seqs: NDArray[np.int64] = np.empty(0, np.int64)
         #: The book where it is followed at once, and not by the machine.
-        self._bulk: BulkBook | None = None
+        self._bulk: BulkSeries | None = None
         #: What it gave, and the dates' first books that are stored, since the last ``_drain``.
         self._at_once: dict[str, list[Rows]] = defaultdict(list)
         self._stored_books: list[int] = []
@@ -147,7 +147,7 @@ class Replay:
     def _take_at_once(self, plain: Plain, rows: Rows, row: int, end: int) -> bool:
         """Take plain rows, if the book is such that this can be done."""
         if self._bulk is None:
-            self._bulk = BulkBook.of(self._book, self._levels)
+            self._bulk = BulkSeries.of(self._book, self._levels)
         if self._bulk is None or plain.days[row] not in self._bulk.days:
             return False
         here = cut(rows, slice(row, end))

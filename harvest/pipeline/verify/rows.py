@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import pyarrow as pa
 
-from harvest.pipeline.verify.levels import FlatLevels, LevelLists
+from harvest.book.levels import FlatLevels, LevelLists
 from harvest.storage.kinds import LEVELS, UNKNOWN
 
 if TYPE_CHECKING:

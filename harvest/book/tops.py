@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from harvest.pipeline.verify.levels import LevelLists
+    from harvest.book.levels import LevelLists
 
     Floats = NDArray[np.float64]
 
