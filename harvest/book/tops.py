@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 #: Diffs that are followed in one matrix of diffs by levels.
-ROWS_AT_ONCE = 64
+ROWS_AT_ONCE = 256
 #: Levels beyond the best ones that were wanted, so that some may go in the meantime.
 SPARE_LEVELS = 20
 
@@ -71,9 +71,10 @@ class Side:
         """Apply diffs; returns the side after the last, and the best ``count`` levels after each."""
         offsets, px, qty = diffs.flat()
         changed = self.sign * px
-        known = np.unique(np.concatenate((self.far, changed)))
-        levels = _Levels(known, np.searchsorted(known, self.far), self.qty)
-        places = np.searchsorted(known, changed)
+        # Sorting tells the places too, in half the time that looking them up takes.
+        known, every = np.unique(np.concatenate((self.far, changed)), return_inverse=True)
+        levels = _Levels(known, every[: len(self.far)], self.qty)
+        places = every[len(self.far) :]
         parts = []
         for start in range(0, len(diffs), ROWS_AT_ONCE):
             bounds = offsets[start : start + ROWS_AT_ONCE + 1]
