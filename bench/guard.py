@@ -27,10 +27,15 @@ if TYPE_CHECKING:
     from bench.peers.load import Load
 
 ROUNDS = 25
-#: Stream, messages, and how many times as long as decoding alone is too long: about 1.6 times what it takes.
+#: Messages that come before, so that there are tables and a book.
+AHEAD = 3
+#: Stream, messages, how many bytes are received at once (0: each message alone), and how many times as long as decoding alone is
+#: too long: about 1.6 times what it takes.
 GUARDED = {
-    "a trade, from the received bytes to its row": (TRADES, 2_000, 3.2),
-    "a diff of 57 levels, from the received bytes to its rows": (DEPTH, 300, 10.5),
+    "a trade among many, from the received bytes to its row": (TRADES, 4_000, RECEIVED_BYTES, 2.0),
+    "a diff of 57 levels among many, from the received bytes to its rows": (DEPTH, 600, RECEIVED_BYTES, 4.8),
+    "a trade alone": (TRADES, 1_000, 0, 8.5),
+    "a diff of 57 levels alone": (DEPTH, 200, 0, 11.0),
 }
 
 
@@ -50,14 +55,17 @@ class Cost:
 
 def costs() -> Iterable[Cost]:
     """Measure each path that is guarded."""
-    load = make("mix", 2_500)
-    for name, (stream, count, bound) in GUARDED.items():
-        yield Cost(name, _ratio(load, load.frames(frozenset((stream,)))[:count]), bound)
+    load = make("mix", 5_100)
+    for name, (stream, count, at_once, bound) in GUARDED.items():
+        frames = load.frames(frozenset((stream,)))[: count + AHEAD]
+        yield Cost(name, _ratio(load, frames[:AHEAD], frames[AHEAD:], at_once), bound)
 
 
-def _ratio(load: Load, frames: list[bytes]) -> float:
-    wire = b"".join(map(framed, frames))
-    received = [wire[at : at + RECEIVED_BYTES] for at in range(0, len(wire), RECEIVED_BYTES)]
+def _ratio(load: Load, ahead: list[bytes], frames: list[bytes], at_once: int) -> float:
+    pieces = list(map(framed, frames))
+    if at_once:
+        wire = b"".join(pieces)
+        pieces = [wire[at : at + at_once] for at in range(0, len(wire), at_once)]
     decode = msgspec.json.Decoder().decode
 
     def decode_alone() -> None:
@@ -67,9 +75,10 @@ def _ratio(load: Load, frames: list[bytes]) -> float:
     def ours() -> Callable[[], None]:
         machine, slicer = pipeline(), FrameSlicer(2**20)
         machine.feed(SnapshotBody(1, 1, 1, SYMBOL, load.snapshot))
+        machine.feed(Frames(2, 2, 2, "trade-1", ahead))
 
         def receive() -> None:
-            for seq, data in enumerate(received, start=2):
+            for seq, data in enumerate(pieces, start=3):
                 machine.feed(Frames(seq, seq, seq, "trade-1", slicer.feed(data)[0]))
 
         return receive
