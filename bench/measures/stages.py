@@ -21,6 +21,7 @@ from harvest.settings import JournalSettings
 from harvest.storage.journal import Journal
 from harvest.storage.parquet import Provenance, encode, warm_up
 from harvest.venues import VENUES
+from harvest.venues.blocks import join
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,6 +57,8 @@ def _stages(name: str, frames: list[bytes], load: Load) -> dict[str, Callable[[]
     decode = VENUES["binance-usdm"].decode
     messages = [decode(frame) for frame in frames]
     blocks = [frames[start : start + BLOCK] for start in range(0, len(frames), BLOCK)]
+    many = max(RECEIVED_BYTES * len(frames) // sum(map(len, frames)), 1)
+    in_one_piece = [join(frames[start : start + many]) for start in range(0, len(frames), many)]
 
     def slicing() -> Callable[[], object]:
         wire = b"".join(framed(frame) for frame in frames)
@@ -65,6 +68,11 @@ def _stages(name: str, frames: list[bytes], load: Load) -> dict[str, Callable[[]
 
     def decoding() -> Callable[[], object]:
         return lambda: [decode(frame) for frame in frames]
+
+    def reading() -> Callable[[], object]:
+        # As they are received where there are many: in one piece.
+        read = VENUES["binance-usdm"].decode_runs
+        return lambda: [read(one) for one in in_one_piece]
 
     def sequencing() -> Callable[[], object]:
         if name == "trade":
@@ -105,6 +113,13 @@ def _stages(name: str, frames: list[bytes], load: Load) -> dict[str, Callable[[]
         records = [Frames(seq, seq, seq, "trade-1", block) for seq, block in enumerate(blocks, start=2)]
         return lambda: [machine.feed(record) for record in records]
 
+    def feeding_many() -> Callable[[], object]:
+        machine = pipeline()
+        if name == "diff":
+            machine.feed(SnapshotBody(1, 1, 1, SYMBOL, load.snapshot))
+        records = [Frames(seq, seq, seq, "trade-1", block) for seq, block in enumerate(in_one_piece, start=2)]
+        return lambda: [machine.feed(record) for record in records]
+
     def encoding() -> Callable[[], object]:
         machine = pipeline()
         if name == "diff":
@@ -116,12 +131,18 @@ def _stages(name: str, frames: list[bytes], load: Load) -> dict[str, Callable[[]
         provenance = Provenance("binance-usdm", "20260101T000000Z0000", trade_ids="aggregate")
         return lambda: [encode(one, provenance) for one in sealed]
 
-    stages = {"slice of frames": slicing, "decode": decoding, "sequence": sequencing}
+    stages = {
+        "slice of frames": slicing,
+        "decode": decoding,
+        "decode, among many": reading,
+        "sequence": sequencing,
+    }
     if name == "diff":
         stages |= {"book, top 10": booking, "flow": flowing}
     return stages | {
         "journal append": journaling,
         "decode to packed row": feeding,
+        "decode to packed row, among many": feeding_many,
         "encode to Parquet (in a thread)": encoding,
     }
 
