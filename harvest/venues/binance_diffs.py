@@ -11,7 +11,7 @@ import numpy as np
 from harvest.errors import MalformedMessageError
 from harvest.market import DIFF, DiffRun
 from harvest.venues import blocks
-from harvest.venues.binance_events import EVENT_WITHIN, number_spans, tail_names
+from harvest.venues.binance_events import EVENT_WITHIN, number_spans, symbol_keys, tail_names
 from harvest.venues.binance_wire import WireLevel
 from harvest.venues.looks import Looks, Trials
 from harvest.venues.stencil import REACH, Stencil, cut
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 #: Blocks with fewer diffs are decoded otherwise.
 LEAST_DIFFS = 48
-#: Texts have to look alike in such numbers for a stencil.
-LEAST_ALIKE = 8
-#: Of the levels of a block, one in so many may be decoded alone.
-ALONE = 32
-#: No level is longer.
-MOST_LEVEL_BYTES = 64
+#: Diffs of one book from which on it is worth to follow them at once.
+LEAST_HEADS = 40
+#: Levels have to look alike in such numbers for a stencil, and one in so many may be decoded alone.
+LEAST_LEVELS, ALONE = 64, 32
+#: No level is longer, and nothing that stands before levels.
+MOST_LEVEL_BYTES, MOST_HEAD_BYTES = 64, 1024
 #: The fields of a diff that are integers, by their names on the wire.
 FIELDS: Final = {
     "event_time": "E",
@@ -112,8 +112,8 @@ class DiffReader:
 
     def __init__(self, decode: Callable[[bytes], Any]) -> None:
         self._decode = decode
-        self._heads: Looks[HeadLook] = Looks(self._learn_head, least=LEAST_ALIKE)
-        self._levels: Looks[LevelLook] = Looks(_learn_level, least=LEAST_ALIKE)
+        self._heads: Looks[HeadLook] = Looks(self._learn_head, least=LEAST_HEADS, alone=ALONE)
+        self._levels: Looks[LevelLook] = Looks(_learn_level, least=LEAST_LEVELS, alone=ALONE)
         self._tail: tuple[bytes, Stencil] | None = None
         self._trials = Trials()
 
@@ -135,18 +135,22 @@ class DiffReader:
         if lists is None or len(lists.opened) != 2 * len(starts):
             return None
         opened, closed = lists.opened.reshape(-1, 2), lists.closed.reshape(-1, 2)
-        if (opened[:, 0] < starts).any() or (closed[:, 1] >= ends).any():
+        heads = opened[:, 0] - starts
+        if heads.min() < 0 or heads.max() > MOST_HEAD_BYTES or (closed[:, 1] >= ends).any():
             return None
         tail = self._tail_like(block[closed[0, 1] + 1 : ends[0]])
         if tail is None or not _are_all(tail, block, closed[:, 1] + 1, ends):
             return None
         if not _are_all(_BETWEEN, block, closed[:, 0] + 1, opened[:, 1]):
             return None
-        heads = _Heads(len(starts))
-        for look, places, numbers in self._heads.find(block, starts, opened[:, 0] - starts):
-            heads.add(look, places, numbers)
-        levels = self._read_levels(block, lists) if heads.are_whole() else None
-        return None if levels is None else heads.runs(lists.counts, *levels)
+        found = self._heads.find(block, starts, heads, symbol_keys(block, starts))
+        if found is None or found[1]:
+            return None
+        diffs = _Heads(len(starts))
+        for look, places, numbers in found[0]:
+            diffs.add(look, places, numbers)
+        levels = self._read_levels(block, lists) if diffs.are_of_one_look_each else None
+        return None if levels is None else diffs.runs(lists.counts, *levels)
 
     def _tail_like(self, text: bytes) -> Stencil | None:
         """Return the stencil of what stands behind the levels; None where that might say more of a diff."""
@@ -181,15 +185,15 @@ class DiffReader:
         return HeadLook(stencil, diff.symbol, there) if is_right else None
 
     def _read_levels(self, block: bytes, lists: Lists) -> tuple[Floats, Floats] | None:
-        px, qty = np.full(len(lists.starts), np.nan), np.empty(len(lists.starts))
-        if len(lists.lengths) and lists.lengths.max() > MOST_LEVEL_BYTES:
+        px, qty = np.empty(len(lists.starts)), np.empty(len(lists.starts))
+        if len(px) and lists.lengths.max() > MOST_LEVEL_BYTES:
             return None
-        for _, places, numbers in self._levels.find(block, lists.starts, lists.lengths):
+        found = self._levels.find(block, lists.starts, lists.lengths)
+        if found is None:
+            return None
+        for _, places, numbers in found[0]:
             px[places], qty[places] = numbers.decimals("px"), numbers.decimals("qty")
-        left = np.flatnonzero(np.isnan(px))
-        if len(left) > len(px) // ALONE:
-            return None
-        for place in left.tolist():
+        for place in found[1]:
             start = int(lists.starts[place])
             level = _decode_alone(block[start : start + int(lists.lengths[place])])
             if level is None:
@@ -227,7 +231,7 @@ class _Heads:
     def __init__(self, count: int) -> None:
         self._columns = {field: np.empty(count, np.int64) for field in FIELDS}
         self._owners: list[tuple[str, tuple[str, ...]]] = []
-        self._of = np.full(count, -1, np.int16)
+        self._of = np.empty(count, np.int16)
 
     def add(self, look: HeadLook, places: Places, numbers: Numbers) -> None:
         """Take the fields of the diffs at ``places``."""
@@ -238,9 +242,10 @@ class _Heads:
         for field in look.fields:
             self._columns[field][places] = numbers.integers(FIELDS[field])
 
-    def are_whole(self) -> bool:
-        """Tell whether all diffs were found, and those of one symbol look alike."""
-        return bool((self._of >= 0).all()) and len(dict(self._owners)) == len(self._owners)
+    @property
+    def are_of_one_look_each(self) -> bool:
+        """Tell whether diffs of one symbol have the same fields."""
+        return len(dict(self._owners)) == len(self._owners)
 
     def runs(self, counts: Integers, px: Floats, qty: Floats) -> list[DiffRun]:
         """Return the diffs of each owner in their order; ``counts`` are those of both sides in turn, as are the levels."""

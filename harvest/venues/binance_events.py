@@ -5,11 +5,16 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from harvest.venues.stencil import Span
 
 #: The name of an event stands within so many bytes: symbols have 64 characters at most.
 EVENT_WITHIN = 384
+_BEFORE_STREAM = b'{"stream":"'
 _VALUE = rb'"[^"\\]*"|[0-9]+|true|false|null'
 _ONE_FIELD = rb'"[A-Za-z]+":(?:%b)' % _VALUE
 #: A flat event in its envelope, without escapes.
@@ -38,6 +43,13 @@ def number_spans(event: bytes) -> dict[str, Span] | None:
         if name not in _TEXTS and _NUMBER.fullmatch(field[value]):
             spans[name] = field.span(value)
     return spans
+
+
+def symbol_keys(block: bytes, starts: NDArray[np.intp]) -> NDArray[np.uint64]:
+    """Return numbers that are the same for events of one symbol: the first letters of their streams."""
+    words = np.ndarray((len(block) - 7,), "<u8", block, strides=(1,))
+    found: NDArray[np.uint64] = words[starts + len(_BEFORE_STREAM)]
+    return found
 
 
 def tail_names(tail: bytes) -> list[str] | None:

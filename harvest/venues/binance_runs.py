@@ -9,7 +9,7 @@ import numpy as np
 
 from harvest.market import TRADE_ROWS, TradeRun
 from harvest.venues import blocks
-from harvest.venues.binance_events import EVENT_WITHIN, number_spans
+from harvest.venues.binance_events import EVENT_WITHIN, number_spans, symbol_keys
 from harvest.venues.binance_wire import AggTrade, RawTrade
 from harvest.venues.looks import Looks, Trials
 from harvest.venues.stencil import REACH, cut
@@ -28,8 +28,8 @@ Owner: TypeAlias = tuple[str, type[WireTrade], str | None]
 
 #: Blocks of fewer bytes are decoded otherwise: to look at all of a block at once has its price too.
 LEAST_BYTES = 48 * 1024
-#: Trades have to look alike in such numbers for a stencil.
-LEAST_ALIKE = 24
+#: Trades have to look alike in such numbers for a stencil, and in such on the average.
+LEAST_ALIKE, MEAN_ALIKE = 64, 160
 #: Of the trades of a block, one in so many may be decoded alone.
 ALONE = 6
 #: No trade is longer.
@@ -101,7 +101,7 @@ class RunReader:
 
     def __init__(self, decode: Callable[[bytes], Any]) -> None:
         self._decode = decode
-        self._looks: Looks[TradeLook] = Looks(self._learn, least=LEAST_ALIKE)
+        self._looks: Looks[TradeLook] = Looks(self._learn, least=LEAST_ALIKE, mean=MEAN_ALIKE, alone=ALONE)
         self._trials = Trials()
 
     def read(self, lines: bytes) -> list[TradeRun] | None:
@@ -125,13 +125,13 @@ class RunReader:
             return None
         # A stencil reaches beyond its text, and behind the last one there is nothing.
         lengths[-1] = 0
-        gathered = _Gathered(len(starts))
-        for look, places, numbers in self._looks.find(lines, starts, lengths):
-            gathered.add(look.owner, places, look.rows(numbers))
-        left = gathered.missing()
-        if len(left) > max(len(starts) // ALONE, 1):
+        found = self._looks.find(lines, starts, lengths, symbol_keys(lines, starts))
+        if found is None:
             return None
-        for place in left:
+        gathered = _Gathered(len(starts))
+        for look, places, numbers in found[0]:
+            gathered.add(look.owner, places, look.rows(numbers))
+        for place in found[1]:
             trade = self._decode_one(lines[starts[place] : ends[place]])
             if trade is None:
                 return None
@@ -156,7 +156,7 @@ class _Gathered:
     def __init__(self, count: int) -> None:
         self._rows = np.empty(count, TRADE_ROWS)
         self._owners: list[Owner] = []
-        self._of = np.full(count, -1, np.int16)
+        self._of = np.empty(count, np.int16)
 
     def add(self, owner: Owner, places: Places, rows: NDArray[np.void]) -> None:
         """Take the rows of the trades at ``places``."""
@@ -165,11 +165,6 @@ class _Gathered:
         # As plain bytes: field by field it would take seven times as long.
         self._rows.view(_RAW)[places] = rows.view(_RAW)
         self._of[places] = self._owners.index(owner)
-
-    def missing(self) -> list[int]:
-        """Return the places of trades that were not found yet."""
-        found: list[int] = np.flatnonzero(self._of < 0).tolist()
-        return found
 
     def runs(self) -> list[TradeRun] | None:
         """Return the trades of each owner in their order; None where there are several of one symbol."""

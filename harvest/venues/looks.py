@@ -7,20 +7,26 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
     from harvest.venues.stencil import Numbers, Stencil
 
     Places = NDArray[np.intp]
+    Integers = NDArray[np.int64]
+    Keys = NDArray[np.uint64]
 
-#: Looks that are remembered of texts of one length, and that may be learned from one block.
-LOOKS = 8
+#: Looks that are remembered of texts of one kind, and kinds.
+LOOKS, KINDS = 8, 512
+#: Stencils that may be laid on the texts of one block in vain.
+MISSES = 3
 
 
 #: After a block in which too few texts look alike, so many are not looked at.
 BLOCKS_PASSED = 32
+#: Bits of a kind that are its texts' length.
+_LENGTH_BITS = np.uint64(16)
 
 
 class Trials:
@@ -54,44 +60,65 @@ L = TypeVar("L", bound=Look)
 class Looks(Generic[L]):
     """Remembers looks, and finds the texts that have one; ``learn`` says how a text looks, None where it cannot.
 
-    At least ``least`` texts have to look alike: fewer are not worth a stencil.
+    At least ``least`` texts have to look alike, and ``mean`` on the average: fewer are not worth a stencil. Of all texts one in
+    ``alone`` may look like too few.
     """
 
-    def __init__(self, learn: Callable[[bytes], L | None], *, least: int) -> None:
+    def __init__(
+        self, learn: Callable[[bytes], L | None], *, least: int, alone: int, mean: int | None = None
+    ) -> None:
         self._learn = learn
-        self._least = least
+        self._least, self._mean = least, mean or least
+        self._alone = alone
         self._known: dict[int, tuple[L, ...]] = {}
 
     def find(
-        self, block: bytes, starts: Places, lengths: NDArray[np.integer]
-    ) -> Iterator[tuple[L, Places, Numbers]]:
+        self, block: bytes, starts: Places, lengths: Integers, keys: Keys | None = None
+    ) -> tuple[list[tuple[L, Places, Numbers]], list[int]] | None:
         """Find texts that look alike among those that begin at ``starts``: their look, which they are, and their numbers.
 
-        Behind each text ``stencil.REACH`` bytes must be there. What is not among the texts that are found, looks like too few others.
+        Only texts of one length, and with the same of ``keys`` (lengths are below 2**16 then), are thought to look alike. Returns the places of those that look
+        like too few others, too; None where these are too many. Behind each text ``stencil.REACH`` bytes must be there.
         """
-        for length in np.flatnonzero(np.bincount(lengths)).tolist():
-            if length:
-                yield from self._find(block, starts, length, np.flatnonzero(lengths == length))
-
-    def _find(
-        self, block: bytes, starts: Places, length: int, places: Places
-    ) -> Iterator[tuple[L, Places, Numbers]]:
-        looks = list(self._known.get(length, ()))
-        learned = 0
-        while len(places) >= self._least:
-            if not looks:
-                start = int(starts[places[0]])
-                look = self._learn(block[start : start + length]) if learned < LOOKS else None
+        kinds = (
+            lengths.astype(np.uint64) if keys is None else (keys << _LENGTH_BITS) + lengths.astype(np.uint64)
+        )
+        kinds, of, sizes = np.unique(kinds, return_inverse=True, return_counts=True)
+        common = np.flatnonzero(sizes >= self._least)
+        if sizes[common].sum() < self._mean * len(common):
+            return None
+        left = np.flatnonzero(sizes[of] < self._least)
+        may_be_left = max(len(lengths) // self._alone, 1)
+        found: list[tuple[L, Places, Numbers]] = []
+        misses = 0
+        for index in common.tolist():
+            if len(left) > may_be_left:
+                return None
+            places = np.flatnonzero(of == index)
+            looks = iter(self._known.get(int(kinds[index]), ()))
+            while len(places) >= self._least and misses <= MISSES:
+                look = next(looks, None)
                 if look is None:
-                    return
-                self._known[length] = (look, *self._known.get(length, ())[: LOOKS - 1])
-                learned += 1
-                looks.append(look)
-            look = looks.pop(0)
-            numbers, fits = look.stencil.lay(block, starts[places])
-            if fits is None:
-                yield look, places, numbers
-                return
-            if fits.any():
-                yield look, places[fits], numbers.only(fits)
-                places = places[~fits]
+                    start = int(starts[places[0]])
+                    look = self._learned(block[start : start + int(lengths[places[0]])], int(kinds[index]))
+                if look is None:
+                    break
+                numbers, fits = look.stencil.lay(block, starts[places])
+                if fits is None:
+                    found.append((look, places, numbers))
+                    places = places[:0]
+                elif np.count_nonzero(fits) < self._least:
+                    misses += 1
+                else:
+                    found.append((look, places[fits], numbers.only(fits)))
+                    places = places[~fits]
+            left = np.append(left, places)
+        return None if len(left) > may_be_left else (found, left.tolist())
+
+    def _learned(self, text: bytes, kind: int) -> L | None:
+        look = self._learn(text)
+        if look is not None:
+            if len(self._known) >= KINDS:
+                self._known.clear()
+            self._known[kind] = (look, *self._known.get(kind, ())[: LOOKS - 1])
+        return look
