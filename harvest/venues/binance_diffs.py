@@ -126,8 +126,7 @@ class DiffReader:
         if len(starts) < LEAST_DIFFS:
             return None
         runs = self._read(lines + bytes(REACH), starts, ends)
-        if runs is None:
-            self._trials.failed()
+        self._trials.ended(well=runs is not None)
         return runs
 
     def _read(self, block: bytes, starts: Places, ends: Places) -> list[DiffRun] | None:

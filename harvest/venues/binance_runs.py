@@ -114,8 +114,7 @@ class RunReader:
             return None
         gathered = self._gather(lines)
         runs = None if gathered is None else gathered.runs()
-        if runs is None:
-            self._trials.failed()
+        self._trials.ended(well=runs is not None)
         return runs
 
     def _gather(self, lines: bytes) -> _Gathered | None:

@@ -17,32 +17,35 @@ if TYPE_CHECKING:
     Integers = NDArray[np.int64]
     Keys = NDArray[np.uint64]
 
-#: Looks that are remembered of texts of one kind, and kinds.
-LOOKS, KINDS = 8, 512
+#: Forms that are remembered, and looks of each: in one of them other digits are fixed than in another.
+FORMS, LOOKS = 512, 8
 #: Stencils that may be laid on the texts of one block in vain.
 MISSES = 3
 
 
-#: After a block in which too few texts look alike, so many are not looked at.
-BLOCKS_PASSED = 32
+#: After blocks in which too few texts look alike, at most so many are not looked at.
+MOST_PASSED = 32
+#: Makes one text of all that differ in digits.
+_FORM = bytes.maketrans(b"123456789", b"0" * 9)
 #: Bits of a kind that are its texts' length.
 _LENGTH_BITS = np.uint64(16)
 
 
 class Trials:
-    """Says whether it is worth it to look for what is alike: for a while not, after it was in vain."""
+    """Says whether it is worth it to look for what is alike: for a while not, and each time longer, after it was in vain."""
 
     def __init__(self) -> None:
-        self._passed = BLOCKS_PASSED
+        self._to_pass = self._passing = 0
 
     def may(self) -> bool:
         """Tell whether the next block may be looked at."""
-        self._passed += 1
-        return self._passed > BLOCKS_PASSED
+        self._to_pass -= 1
+        return self._to_pass < 0
 
-    def failed(self) -> None:
-        """Note that a block was looked at in vain."""
-        self._passed = 0
+    def ended(self, *, well: bool) -> None:
+        """Note how it went with a block that was looked at."""
+        self._passing = 0 if well else min(2 * self._passing + 1, MOST_PASSED)
+        self._to_pass = self._passing
 
 
 class Look(Protocol):
@@ -70,7 +73,7 @@ class Looks(Generic[L]):
         self._learn = learn
         self._least, self._mean = least, mean or least
         self._alone = alone
-        self._known: dict[int, tuple[L, ...]] = {}
+        self._known: dict[bytes, tuple[L, ...]] = {}
 
     def find(
         self, block: bytes, starts: Places, lengths: Integers, keys: Keys | None = None
@@ -95,30 +98,35 @@ class Looks(Generic[L]):
             if len(left) > may_be_left:
                 return None
             places = np.flatnonzero(of == index)
-            looks = iter(self._known.get(int(kinds[index]), ()))
+            length = int(lengths[places[0]])
             while len(places) >= self._least and misses <= MISSES:
-                look = next(looks, None)
-                if look is None:
-                    start = int(starts[places[0]])
-                    look = self._learned(block[start : start + int(lengths[places[0]])], int(kinds[index]))
+                start = int(starts[places[0]])
+                look = self._look_of(block[start : start + length])
                 if look is None:
                     break
                 numbers, fits = look.stencil.lay(block, starts[places])
                 if fits is None:
                     found.append((look, places, numbers))
                     places = places[:0]
-                elif np.count_nonzero(fits) < self._least:
-                    misses += 1
-                else:
+                elif np.count_nonzero(fits) >= self._least:
                     found.append((look, places[fits], numbers.only(fits)))
                     places = places[~fits]
+                else:
+                    misses += 1
+                    left, places = np.append(left, places[fits]), places[~fits]
             left = np.append(left, places)
         return None if len(left) > may_be_left else (found, left.tolist())
 
-    def _learned(self, text: bytes, kind: int) -> L | None:
-        look = self._learn(text)
-        if look is not None:
-            if len(self._known) >= KINDS:
+    def _look_of(self, text: bytes) -> L | None:
+        """Return how a text looks; None where nobody can say."""
+        form = text.translate(_FORM)
+        known = self._known.get(form, ())
+        for look in known:
+            if look.stencil.is_like(text):
+                return look
+        learned = self._learn(text)
+        if learned is not None:
+            if len(self._known) >= FORMS:
                 self._known.clear()
-            self._known[kind] = (look, *self._known.get(kind, ())[: LOOKS - 1])
-        return look
+            self._known[form] = (learned, *known[: LOOKS - 1])
+        return learned

@@ -92,12 +92,19 @@ class Stencil:
                 limits[slice(*part)] = bytes([_DIGIT]) * (part[1] - part[0])
         #: Short texts are looked at several in a row: numpy is slow over short rows.
         self._abreast = -(-_ROW_WORDS // self._count)
+        # As one number, with 0 for each digit that may be another.
+        self._alike = int.from_bytes(bytes(0xFF if limit == _NO_DIGIT else 0 for limit in limits), "little")
+        self._same = int.from_bytes(fixed, "little") & self._alike
         self._fixed = np.frombuffer(bytes(fixed) * self._abreast, "<u8")
         self._limits = np.frombuffer(bytes(limits) * self._abreast, "<u8")
         beyond = 8 * (self._size - len(text))
         self._last_mask = np.uint64((1 << 64) - 1 >> beyond)
         self._parts = [_part(span, least, limits) for span, least in parts]
         self._least = np.array([part.least for part in self._parts], np.uint64).reshape(-1, 1)
+
+    def is_like(self, text: bytes) -> bool:
+        """Tell whether a text is the same but for the digits; whether these are digits it does not tell."""
+        return len(text) == self.length and int.from_bytes(text, "little") & self._alike == self._same
 
     def lay(self, block: bytes, starts: NDArray[np.int64]) -> tuple[Numbers, NDArray[np.bool_] | None]:
         """Read the texts of a block that begin at ``starts``, of the length of this one, with ``REACH`` bytes behind each.
