@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from harvest.market import BookDiff
     from harvest.venues.looks import Places
-    from harvest.venues.stencil import Numbers
+    from harvest.venues.stencil import Numbers, Span
 
     Integers = NDArray[np.int64]
     Floats = NDArray[np.float64]
@@ -35,6 +36,8 @@ LEAST_HEADS = 40
 LEAST_LEVELS, ALONE = 64, 32
 #: No level is longer, and nothing that stands before levels.
 MOST_LEVEL_BYTES, MOST_HEAD_BYTES = 64, 1024
+#: No integer of a diff has more digits: with one more a time may be later than the decoder takes.
+MOST_DIGITS = 16
 #: The fields of a diff that are integers, by their names on the wire.
 FIELDS: Final = {
     "event_time": "E",
@@ -137,7 +140,7 @@ class DiffReader:
         heads = opened[:, 0] - starts
         if heads.min() < 0 or heads.max() > MOST_HEAD_BYTES or (closed[:, 1] >= ends).any():
             return None
-        tail = self._tail_like(block[closed[0, 1] + 1 : ends[0]])
+        tail = self._tail_like(block[starts[0] : opened[0, 0]], block[closed[0, 1] + 1 : ends[0]])
         if tail is None or not _are_all(tail, block, closed[:, 1] + 1, ends):
             return None
         if not _are_all(_BETWEEN, block, closed[:, 0] + 1, opened[:, 1]):
@@ -151,28 +154,27 @@ class DiffReader:
         levels = self._read_levels(block, lists) if diffs.are_of_one_look_each else None
         return None if levels is None else diffs.runs(lists.counts, *levels)
 
-    def _tail_like(self, text: bytes) -> Stencil | None:
-        """Return the stencil of what stands behind the levels; None where that might say more of a diff."""
+    def _tail_like(self, head: bytes, text: bytes) -> Stencil | None:
+        """Return the stencil of what stands behind the levels of a diff; None where that is malformed, or might say more of it."""
         if self._tail is None or self._tail[0] != text:
             names = tail_names(text)
             # Of two fields of one name the decoder takes the last.
             if names is None or len(names) != len(set(names)) or not _NAMES.isdisjoint(names):
+                return None
+            if self._decode_diff(head + b'[],"a":[]' + text) is None:
                 return None
             self._tail = text, Stencil(text, {})
         return self._tail[1]
 
     def _learn_head(self, text: bytes) -> HeadLook | None:
         spans = number_spans(text + b'0,"a":0}}')
-        try:
-            diff = self._decode(text + b'[],"a":[]}}')
-        except MalformedMessageError:
-            return None
-        if spans is None or diff.shape != DIFF or not text.endswith(b',"b":'):
+        diff = self._decode_diff(text + b'[],"a":[]}}')
+        if spans is None or diff is None or not text.endswith(b',"b":'):
             return None
         fields = {field: getattr(diff, field, None) for field in FIELDS}
         there = tuple(field for field, value in fields.items() if value is not None)
         stencil = None
-        if all(FIELDS[field] in spans for field in there):
+        if all(_is_plain(text, spans.get(FIELDS[field])) for field in there):
             stencil = cut(text, {name: span for name, span in spans.items() if name not in "ba"})
         if stencil is None:
             return None
@@ -182,6 +184,13 @@ class DiffReader:
             numbers.integers(FIELDS[field])[0] == fields[field] for field in there
         )
         return HeadLook(stencil, diff.symbol, there) if is_right else None
+
+    def _decode_diff(self, text: bytes) -> BookDiff | None:
+        try:
+            diff = self._decode(text)
+        except MalformedMessageError:
+            return None
+        return diff if diff.shape == DIFF else None
 
     def _read_levels(self, block: bytes, lists: Lists) -> tuple[Floats, Floats] | None:
         px, qty = np.empty(len(lists.starts)), np.empty(len(lists.starts))
@@ -204,6 +213,11 @@ class DiffReader:
 def _are_all(stencil: Stencil, block: bytes, starts: Places, ends: Places) -> bool:
     """Tell whether the texts between bounds all look alike."""
     return not (ends - starts != stencil.length).any() and stencil.lay(block, starts)[1] is None
+
+
+def _is_plain(text: bytes, span: Span | None) -> bool:
+    """Tell whether what stands there is an integer that stays within its bounds whatever its digits are."""
+    return span is not None and span[1] - span[0] <= MOST_DIGITS and text[slice(*span)].isdigit()
 
 
 def _decode_alone(text: bytes) -> tuple[float, float] | None:
