@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 #: Diffs that are followed in one matrix of diffs by levels.
 ROWS_AT_ONCE = 256
+#: So many levels in it are more than 16 bits can number.
+MANY_LEVELS = 2**15
 #: Levels beyond the best ones that were wanted, so that some may go in the meantime.
 SPARE_LEVELS = 20
 
@@ -125,7 +127,8 @@ class _Levels:
         since.reshape(-1)[cells] = 2 * rows + (qty > 0)
         np.maximum.accumulate(since, axis=0, out=since)
         is_there = since[1:] & 1
-        number = np.cumsum(is_there, axis=1, dtype=np.int16)
+        number: NDArray[np.integer[Any]]
+        number = np.cumsum(is_there, axis=1, dtype=np.int16 if size < MANY_LEVELS else np.int32)
         if end < len(self._known) and (number[:, -1] < count).any():
             return None
         at, column = np.nonzero((is_there != 0) & (number <= count))
