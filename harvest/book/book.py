@@ -12,17 +12,21 @@ if TYPE_CHECKING:
     from harvest.book.bulk import Followed
     from harvest.book.levels import LevelLists
 
+#: After diffs that could not be followed, so many times those that come are not looked at: what hinders tends to stay.
+TIMES_PASSED = 32
+
 
 class Book:
     """A ladder and a flow. Where many diffs come at once it is kept in another form, until one of the two is asked for."""
 
-    __slots__ = ("_bulk", "_flow", "_ladder")
+    __slots__ = ("_bulk", "_flow", "_ladder", "_to_pass")
 
     def __init__(self) -> None:
         self._ladder = Ladder()
         self._flow = OrderFlow()
         #: Newer than the two, where it is there.
         self._bulk: BulkBook | None = None
+        self._to_pass = 0
 
     @property
     def ladder(self) -> Ladder:
@@ -39,10 +43,15 @@ class Book:
         return self._flow
 
     def follow(self, bids: LevelLists, asks: LevelLists, levels: int) -> Followed | None:
-        """Take many diffs, as ``BulkBook.follow`` does; None, and nothing is taken, where that cannot say."""
+        """Take many diffs, as ``BulkBook.follow`` does; None, and nothing is taken, where that cannot say, or lately could not."""
+        if self._to_pass:
+            self._to_pass -= 1
+            return None
         bulk = self._bulk or BulkBook(*self._ladder.pack(), self._flow.state())
         followed = bulk.follow(bids, asks, levels) if bulk.is_fit else None
-        if followed is not None:
+        if followed is None:
+            self._to_pass = TIMES_PASSED
+        else:
             self._bulk = bulk
         return followed
 

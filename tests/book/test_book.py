@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from harvest.book import tops
-from harvest.book.book import Book
+from harvest.book import book, tops
+from harvest.book.book import TIMES_PASSED, Book
 from harvest.book.flow import EXACT_UNITS, LEVELS, UNITS, WINDOW, OrderFlow
 from harvest.book.ladder import Ladder
 from harvest.book.levels import FlatLevels, LevelLists
@@ -24,6 +24,12 @@ Diff = tuple["list[Level]", "list[Level]"]
 #: The least quantity that is not exact in units any more, and the greatest that is.
 BEYOND = EXACT_UNITS / UNITS
 WITHIN = (EXACT_UNITS - 1) / UNITS
+
+
+@pytest.fixture(autouse=True)
+def _eager(monkeypatch):
+    """Let diffs be followed wherever that can be."""
+    monkeypatch.setattr(book, "TIMES_PASSED", 0)
 
 
 class Both:
@@ -220,4 +226,18 @@ def test_the_ladder_and_the_flow_that_are_given_out_are_always_the_same_two():
     assert both.at_once(some(random.Random(1), 5, 10))
     assert both.book.ladder is ladder
     assert both.book.flow is flow
+    both.agree()
+
+
+def test_a_book_that_could_not_be_followed_is_left_alone_for_a_while(monkeypatch):
+    monkeypatch.setattr(book, "TIMES_PASSED", TIMES_PASSED)
+    both = Both(full(-1, 3), full(1, 3))
+    diff: Diff = ([level(-1, 1, 2.0)], [])
+    assert not both.at_once([diff])
+    passed = 0
+    both.one_by_one([diff])
+    while not both.at_once([diff]):
+        passed += 1
+    assert passed == TIMES_PASSED
+    assert both.at_once([diff])
     both.agree()

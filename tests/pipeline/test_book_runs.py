@@ -6,12 +6,15 @@ import random
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 
 from bench.peers import load
+from harvest.book import book
 from harvest.book.flow import EXACT_UNITS, UNITS, WINDOW
 from harvest.pipeline.events import Audited, SnapshotWanted
 from harvest.pipeline.records import AuditBegun, AuditBody, Closed, Frames, Opened, SnapshotBody, Symbols
+from harvest.pipeline.times import MICROSECONDS_FROM, all_to_us, to_us
 from harvest.venues import binance_diffs, looks
 from harvest.venues.blocks import join
 from tests.pipeline import troubled
@@ -29,6 +32,7 @@ def small(monkeypatch):
     monkeypatch.setattr(binance_diffs, "LEAST_ALIKE", 1)
     monkeypatch.setattr(binance_diffs, "ALONE", 1)
     monkeypatch.setattr(looks, "BLOCKS_PASSED", 0)
+    monkeypatch.setattr(book, "TIMES_PASSED", 0)
 
 
 class TroubledBooks:
@@ -299,6 +303,11 @@ def test_times_in_microseconds_are_the_same_dates(steps):
     assert steps.taken(steps.diffs(3, **micro) + steps.diffs(3)) == {BTC: 6}
     assert steps.taken(steps.diffs(3, at_ms=1000 * MIDNIGHT_MS - 1)) == {BTC: 3}
     assert steps.taken(steps.diffs(3, at_ms=1000 * MIDNIGHT_MS)) == {}
+
+
+def test_times_in_an_array_are_what_they_are_alone():
+    times = [0, 1, MICROSECONDS_FROM - 1, MICROSECONDS_FROM, MICROSECONDS_FROM + 1, 10**16]
+    assert all_to_us(np.array(times, np.int64)).tolist() == list(map(to_us, times))
 
 
 @both_rules

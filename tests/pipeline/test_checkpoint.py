@@ -97,6 +97,7 @@ ATTRIBUTES: dict[type, dict[str, tuple[type, str] | str]] = {
         "_ladder": (BookState, "bids"),
         "_flow": (BookState, "flow"),
         "_bulk": "another form of the two",
+        "_to_pass": "how soon that form is tried again, which decides no row",
     },
     Ladder: {"_bids": (BookState, "bids"), "_asks": (BookState, "asks")},
     OrderFlow: {
