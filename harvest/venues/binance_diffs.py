@@ -38,6 +38,8 @@ LEAST_LEVELS, ALONE = 64, 32
 MOST_LEVEL_BYTES, MOST_HEAD_BYTES = 64, 1024
 #: No integer of a diff has more digits: with one more a time may be later than the decoder takes.
 MOST_DIGITS = 16
+#: Behind the last diff, for what reads beyond it.
+PADDING = 64
 #: The fields of a diff that are integers, by their names on the wire.
 FIELDS: Final = {
     "event_time": "E",
@@ -128,7 +130,7 @@ class DiffReader:
         starts, ends = blocks.bounds(lines)
         if len(starts) < LEAST_DIFFS:
             return None
-        runs = self._read(lines + bytes(REACH), starts, ends)
+        runs = self._read(lines + bytes(PADDING), starts, ends)
         self._trials.ended(well=runs is not None)
         return runs
 

@@ -23,8 +23,8 @@ _FIELD = re.compile(rb'"([A-Za-z]+)":(?:"([^"]*)"|([^",]*))')
 #: What may follow the last list of levels.
 _TAIL = re.compile(rb"((?:,%b)*)\}\}" % _ONE_FIELD)
 _NUMBER = re.compile(rb"[0-9]+(?:\.[0-9]+)?")
-#: What is a text, though it may look like a number.
-_TEXTS = frozenset(("e", "s", "X"))
+#: What is no number, though it may look like one: the decoder takes a digit for the truth of ``m``, too.
+_TEXTS = frozenset(("e", "s", "X", "m"))
 
 
 def number_spans(event: bytes) -> dict[str, Span] | None:

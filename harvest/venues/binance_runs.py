@@ -34,6 +34,8 @@ LEAST_ALIKE, MEAN_ALIKE = 64, 160
 ALONE = 6
 #: No trade is longer.
 _MOST_BYTES = 1024
+#: Times of so many digits are times, whatever these are.
+_TIME_DIGITS = 16
 _RAW = f"V{TRADE_ROWS.itemsize}"
 
 
@@ -43,7 +45,7 @@ class TradeLook:
     def __init__(self, stencil: Stencil, trade: WireTrade) -> None:
         self.stencil = stencil
         self.owner = owner_of(trade)
-        self._id = "a" if isinstance(trade, AggTrade) else "t"
+        self._id = id_of(trade)
         self._aggressor_sold = trade.aggressor_sold
 
     def rows(self, numbers: Numbers) -> NDArray[np.void]:
@@ -65,6 +67,11 @@ def owner_of(trade: WireTrade) -> Owner:
     return trade.symbol, type(trade), trade.trade_type
 
 
+def id_of(trade: WireTrade) -> str:
+    """Name the field of its id."""
+    return "a" if isinstance(trade, AggTrade) else "t"
+
+
 def row_of(trade: WireTrade) -> NDArray[np.void]:
     """Return the row of one trade, in an array."""
     values = (
@@ -82,7 +89,13 @@ def row_of(trade: WireTrade) -> NDArray[np.void]:
 def look_of(text: bytes, trade: WireTrade) -> TradeLook | None:
     """Return how a trade looks; None where it is written in a way that is not known."""
     spans = number_spans(text)
-    if spans is None or not {"E", "T", "p", "q"} <= spans.keys() or not {"a", "t"} & spans.keys():
+    whole = ("E", "T", id_of(trade))
+    if spans is None or not {*whole, "p", "q"} <= spans.keys():
+        return None
+    # The decoder takes 5.0 for an integer too, and not 5.5; and a time only up to a bound.
+    if not all(text[slice(*spans[name])].isdigit() for name in whole):
+        return None
+    if any(end - begin > _TIME_DIGITS for begin, end in (spans["E"], spans["T"])):
         return None
     stencil = cut(text, spans)
     if stencil is None:
@@ -122,8 +135,11 @@ class RunReader:
         lengths = ends - starts
         if lengths.max() > _MOST_BYTES:
             return None
-        # A stencil reaches beyond its text, and behind the last one there is nothing.
+        # A stencil reaches beyond its text, and behind the last one there is nothing: it is decoded alone, before all others, so
+        # that what stands behind these is a trade, and long enough.
         lengths[-1] = 0
+        if self._decode_one(lines[starts[-1] :]) is None:
+            return None
         found = self._looks.find(lines, starts, lengths, symbol_keys(lines, starts))
         if found is None:
             return None
@@ -154,25 +170,28 @@ class _Gathered:
 
     def __init__(self, count: int) -> None:
         self._rows = np.empty(count, TRADE_ROWS)
-        self._owners: list[Owner] = []
+        self._owners: dict[Owner, int] = {}
         self._of = np.empty(count, np.int16)
 
     def add(self, owner: Owner, places: Places, rows: NDArray[np.void]) -> None:
         """Take the rows of the trades at ``places``."""
-        if owner not in self._owners:
-            self._owners.append(owner)
         # As plain bytes: field by field it would take seven times as long.
         self._rows.view(_RAW)[places] = rows.view(_RAW)
-        self._of[places] = self._owners.index(owner)
+        self._of[places] = self._owners.setdefault(owner, len(self._owners))
 
     def runs(self) -> list[TradeRun] | None:
-        """Return the trades of each owner in their order; None where there are several of one symbol."""
+        """Return the trades of each owner in their order, the owner whose first one stands first before the others.
+
+        None where there are several of one symbol: what is stored of the one depends on the other.
+        """
+        if len(self._owners) == 1:
+            ((symbol, kind, trade_type),) = self._owners
+            return [TradeRun(symbol, kind.id_space, trade_type, self._rows)]
         if len({symbol for symbol, _, _ in self._owners}) < len(self._owners):
             return None
-        one_alone = len(self._owners) == 1
+        theirs = [(self._of == index, owner) for owner, index in self._owners.items()]
+        theirs.sort(key=lambda those: int(those[0].argmax()))
         return [
-            TradeRun(
-                symbol, kind.id_space, trade_type, self._rows if one_alone else self._rows[self._of == index]
-            )
-            for index, (symbol, kind, trade_type) in enumerate(self._owners)
+            TradeRun(symbol, kind.id_space, trade_type, self._rows[those])
+            for those, (symbol, kind, trade_type) in theirs
         ]
