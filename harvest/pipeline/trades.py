@@ -184,6 +184,9 @@ class TradeSeries:
             begin, end = self._day_from_us // scale, self._day_until_us // scale
             if trade_time.min() < begin or event_time.max() >= end or (trade_time > event_time).any():
                 return None
+            # On the two dates where the units meet, one by one: each time there is in the unit that its size says.
+            if not _scale(begin) == scale == _scale(end - 1):
+                return None
         return stored
 
     def take_one(self, trade: Trade, seq: int, recv_ns: int, mono_ns: int) -> None:
