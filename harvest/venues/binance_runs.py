@@ -132,20 +132,21 @@ class RunReader:
 
     def _gather(self, lines: bytes) -> _Gathered | None:
         starts, ends = blocks.bounds(lines)
-        lengths = ends - starts
-        if lengths.max() > _MOST_BYTES:
+        if (ends - starts).max() > _MOST_BYTES:
             return None
         # A stencil reaches beyond its text, and behind the last one there is nothing: it is decoded alone, before all others, so
         # that what stands behind these is a trade, and long enough.
-        lengths[-1] = 0
-        if self._decode_one(lines[starts[-1] :]) is None:
+        last = self._decode_one(lines[starts[-1] :])
+        if last is None:
             return None
-        found = self._looks.find(lines, starts, lengths, symbol_keys(lines, starts))
+        others = starts[:-1]
+        found = self._looks.find(lines, others, ends[:-1] - others, symbol_keys(lines, others))
         if found is None:
             return None
         gathered = _Gathered(len(starts))
         for look, places, numbers in found[0]:
             gathered.add(look.owner, places, look.rows(numbers))
+        gathered.add(owner_of(last), np.array([len(others)]), row_of(last))
         for place in found[1]:
             trade = self._decode_one(lines[starts[place] : ends[place]])
             if trade is None:

@@ -113,6 +113,8 @@ class Looks(Generic[L]):
                     places = places[~fits]
                 else:
                     misses += 1
+                    # Its own look does not fit the first where that has a number which begins with 0.
+                    fits[0] = True
                     left, places = np.append(left, places[fits]), places[~fits]
             left = np.append(left, places)
         return None if len(left) > may_be_left else (found, left.tolist())

@@ -25,13 +25,22 @@ BTC, ETH, XRP = SYMBOLS
 both_rules = pytest.mark.parametrize("spot", [False, True])
 
 
+@pytest.fixture(autouse=True)
+def _few(monkeypatch):
+    """Let few be enough for a stencil, so that blocks may be small."""
+    monkeypatch.setattr(binance_diffs, "LEAST_HEADS", 8)
+    monkeypatch.setattr(binance_diffs, "LEAST_LEVELS", 8)
+
+
 @pytest.fixture
 def small(monkeypatch):
     """Let blocks be read in columns however small they are, and whatever came before."""
     monkeypatch.setattr(binance_diffs, "LEAST_DIFFS", 1)
-    monkeypatch.setattr(binance_diffs, "LEAST_ALIKE", 1)
+    monkeypatch.setattr(binance_diffs, "LEAST_HEADS", 1)
+    monkeypatch.setattr(binance_diffs, "LEAST_LEVELS", 1)
     monkeypatch.setattr(binance_diffs, "ALONE", 1)
-    monkeypatch.setattr(looks, "BLOCKS_PASSED", 0)
+    monkeypatch.setattr(looks, "MISSES", 10**6)
+    monkeypatch.setattr(looks, "MOST_PASSED", 0)
     monkeypatch.setattr(book, "TIMES_PASSED", 0)
 
 

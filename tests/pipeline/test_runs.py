@@ -12,7 +12,7 @@ from harvest.market import TRADE_ROWS
 from harvest.pipeline.records import Closed, Frames, Opened, Symbols, TradesBody
 from harvest.pipeline.times import MICROSECONDS_FROM
 from harvest.storage.kinds import PRICES
-from harvest.venues import binance_runs, binance_spot, binance_usdm
+from harvest.venues import VENUES, binance_runs, binance_spot, binance_usdm, looks
 from harvest.venues.binance_runs import LEAST_BYTES, RunReader
 from harvest.venues.blocks import join
 from tests.pipeline.both import SYMBOLS, Both
@@ -29,11 +29,17 @@ AGGREGATE = ("binance-usdm", "aggTrade")
 MANY = 420
 
 
+def renew(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, module in (("binance-usdm", binance_usdm), ("binance-spot", binance_spot)):
+        monkeypatch.setattr(VENUES[name], "_runs", RunReader(module._decode))
+
+
 @pytest.fixture(autouse=True)
 def _new_readers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no test know what another one has read."""
-    for module in (binance_usdm, binance_spot):
-        monkeypatch.setattr(module, "_runs", RunReader(module._decode))
+    """Let no test know what another one has read, and stencils be laid where that does not pay yet."""
+    monkeypatch.setattr(binance_runs, "LEAST_ALIKE", 24)
+    monkeypatch.setattr(binance_runs, "MEAN_ALIKE", 1)
+    renew(monkeypatch)
 
 
 @pytest.fixture
@@ -42,7 +48,9 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(binance_runs, "LEAST_BYTES", 0)
     monkeypatch.setattr(binance_runs, "LEAST_ALIKE", 2)
     monkeypatch.setattr(binance_runs, "ALONE", 1)
-    monkeypatch.setattr(binance_runs, "BLOCKS_PASSED", 0)
+    monkeypatch.setattr(looks, "MISSES", 10**6)
+    monkeypatch.setattr(looks, "MOST_PASSED", 0)
+    renew(monkeypatch)
 
 
 @pytest.fixture
@@ -213,7 +221,7 @@ TROUBLES: dict[str, Callable[[], list[bytes]]] = {
 
 @pytest.mark.parametrize("trouble", TROUBLES)
 def test_trouble_is_taken_as_one_by_one(both: Both, trouble: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(binance_runs, "BLOCKS_PASSED", 0)
+    monkeypatch.setattr(looks, "MOST_PASSED", 0)
     assert not both.block(TROUBLES[trouble]())
     # And what follows goes on from the same state: most begin again behind a gap.
     following = tape(first_id=10_000_000 + 3 * MANY).many(2 * MANY)
@@ -373,7 +381,7 @@ def _stream(dice: random.Random, form: tuple[str, str], calm: float) -> Iterator
 def test_a_stream_of_large_blocks_over_two_connections_is_taken_as_one_by_one(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(binance_runs, "BLOCKS_PASSED", 0)
+    monkeypatch.setattr(looks, "MOST_PASSED", 0)
     dice = random.Random(seed)
     form = dice.choice((SPOT, USDM))
     both = Both(form[0], max_rows=dice.choice((10**6, 600)))
