@@ -24,9 +24,11 @@ from harvest.venues import VENUES
 from harvest.venues.blocks import join
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from bench.peers.load import Load
+    from harvest.pipeline.machine import Pipeline
+    from harvest.venues.blocks import Block
 
 RECEIVED_BYTES = 256 * 1024
 ROUNDS = 3
@@ -106,24 +108,19 @@ def _stages(name: str, frames: list[bytes], load: Load) -> dict[str, Callable[[]
 
         return lambda: append()
 
-    def feeding() -> Callable[[], object]:
+    def ready() -> Pipeline:
         machine = pipeline()
         if name == "diff":
             machine.feed(SnapshotBody(1, 1, 1, SYMBOL, load.snapshot))
-        records = [Frames(seq, seq, seq, "trade-1", block) for seq, block in enumerate(blocks, start=2)]
-        return lambda: [machine.feed(record) for record in records]
+        return machine
 
-    def feeding_many() -> Callable[[], object]:
-        machine = pipeline()
-        if name == "diff":
-            machine.feed(SnapshotBody(1, 1, 1, SYMBOL, load.snapshot))
-        records = [Frames(seq, seq, seq, "trade-1", block) for seq, block in enumerate(in_one_piece, start=2)]
+    def feeding(pieces: Sequence[Block]) -> Callable[[], object]:
+        machine = ready()
+        records = [Frames(seq, seq, seq, "trade-1", piece) for seq, piece in enumerate(pieces, start=2)]
         return lambda: [machine.feed(record) for record in records]
 
     def encoding() -> Callable[[], object]:
-        machine = pipeline()
-        if name == "diff":
-            machine.feed(SnapshotBody(1, 1, 1, SYMBOL, load.snapshot))
+        machine = ready()
         for seq, block in enumerate(blocks, start=2):
             machine.feed(Frames(seq, seq, seq, "trade-1", block))
         machine.tables.seal_all()
@@ -141,8 +138,8 @@ def _stages(name: str, frames: list[bytes], load: Load) -> dict[str, Callable[[]
         stages |= {"book, top 10": booking, "flow": flowing}
     return stages | {
         "journal append": journaling,
-        "decode to packed row": feeding,
-        "decode to packed row, among many": feeding_many,
+        "decode to packed row": lambda: feeding(blocks),
+        "decode to packed row, among many": lambda: feeding(in_one_piece),
         "encode to Parquet (in a thread)": encoding,
     }
 

@@ -189,11 +189,11 @@ class DepthChain:
         self, first_update_ids: Integers, last_update_ids: Integers, prev_update_ids: Integers | None
     ) -> bool:
         """Tell whether ``accept`` would find all of some diffs in order, one behind the other; changes nothing."""
-        if self.last_update_id is None or (self._is_usdm and prev_update_ids is None):
+        predecessors = prev_update_ids if self._is_usdm else first_update_ids - 1
+        if self.last_update_id is None or predecessors is None:
             return False
         before = np.append(self.last_update_id, last_update_ids[:-1])
-        follows = prev_update_ids <= before if self._is_usdm else first_update_ids <= before + 1
-        return bool(((last_update_ids > before) & follows).all())
+        return bool(follow(before, predecessors, last_update_ids).all())
 
     def accept(self, first_update_id: int, last_update_id: int, prev_update_id: int | None) -> ChainVerdict:
         """Judge a diff, and go on from it unless it is a DUPLICATE."""
@@ -214,6 +214,15 @@ class DepthChain:
             return ChainVerdict.IN_ORDER
         self.gap = (last, first_update_id)
         return ChainVerdict.GAP
+
+
+def follow(before: Integers, predecessors: Integers, last_update_ids: Integers) -> NDArray[np.bool_]:
+    """Tell of each diff whether it is in order behind the update ``before``.
+
+    Its predecessor is the one that it names, and on spot the update before its first.
+    """
+    found: NDArray[np.bool_] = (last_update_ids > before) & (predecessors <= before)
+    return found
 
 
 class BridgeVerdict(IntEnum):

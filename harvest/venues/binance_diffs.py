@@ -14,7 +14,7 @@ from harvest.venues import blocks
 from harvest.venues.binance_events import EVENT_WITHIN, number_spans, symbol_keys, tail_names
 from harvest.venues.binance_wire import WireLevel
 from harvest.venues.looks import Looks, Trials
-from harvest.venues.stencil import REACH, Stencil, cut
+from harvest.venues.stencil import Stencil, cut
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -180,9 +180,9 @@ class DiffReader:
             stencil = cut(text, {name: span for name, span in spans.items() if name not in "ba"})
         if stencil is None:
             return None
-        numbers, fits = stencil.lay(text + bytes(REACH), np.zeros(1, np.intp))
+        numbers = stencil.read(text)
         # It must read from its own text what the decoder does.
-        is_right = fits is None and all(
+        is_right = numbers is not None and all(
             numbers.integers(FIELDS[field])[0] == fields[field] for field in there
         )
         return HeadLook(stencil, diff.symbol, there) if is_right else None
@@ -235,9 +235,10 @@ def _learn_level(text: bytes) -> LevelLook | None:
     stencil = None if found is None else cut(text, {"px": found.span(1), "qty": found.span(2)})
     if level is None or stencil is None:
         return None
-    numbers, fits = stencil.lay(text + bytes(REACH), np.zeros(1, np.intp))
-    is_right = fits is None and (numbers.decimals("px")[0], numbers.decimals("qty")[0]) == level
-    return LevelLook(stencil) if is_right else None
+    numbers = stencil.read(text)
+    if numbers is None or (numbers.decimals("px")[0], numbers.decimals("qty")[0]) != level:
+        return None
+    return LevelLook(stencil)
 
 
 class _Heads:

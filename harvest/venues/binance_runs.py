@@ -12,7 +12,7 @@ from harvest.venues import blocks
 from harvest.venues.binance_events import EVENT_WITHIN, number_spans, symbol_keys
 from harvest.venues.binance_wire import AggTrade, RawTrade
 from harvest.venues.looks import Looks, Trials
-from harvest.venues.stencil import REACH, cut
+from harvest.venues.stencil import cut
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,9 +101,10 @@ def look_of(text: bytes, trade: WireTrade) -> TradeLook | None:
     if stencil is None:
         return None
     look = TradeLook(stencil, trade)
-    numbers, fits = stencil.lay(text + bytes(REACH), np.zeros(1, np.intp))
+    numbers = stencil.read(text)
     # It must read from its own text what the decoder does.
-    return look if fits is None and look.rows(numbers).tobytes() == row_of(trade).tobytes() else None
+    is_right = numbers is not None and look.rows(numbers).tobytes() == row_of(trade).tobytes()
+    return look if is_right else None
 
 
 class RunReader:

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 FORMS, LOOKS = 512, 8
 #: Stencils that may be laid on the texts of one block in vain.
 MISSES = 3
-
-
 #: After blocks in which too few texts look alike, at most so many are not looked at.
 MOST_PASSED = 32
 #: Makes one text of all that differ in digits.
@@ -80,13 +78,14 @@ class Looks(Generic[L]):
     ) -> tuple[list[tuple[L, Places, Numbers]], list[int]] | None:
         """Find texts that look alike among those that begin at ``starts``: their look, which they are, and their numbers.
 
-        Only texts of one length, and with the same of ``keys`` (lengths are below 2**16 then), are thought to look alike. Returns the places of those that look
-        like too few others, too; None where these are too many. Behind each text ``stencil.REACH`` bytes must be there.
+        Only texts of one length, and with the same of ``keys`` (lengths are below 2**16 then), are thought to look alike. Returns
+        the places of those that look like too few others, too; None where these are too many. Behind each text ``stencil.REACH``
+        bytes must be there.
         """
-        kinds = (
-            lengths.astype(np.uint64) if keys is None else (keys << _LENGTH_BITS) + lengths.astype(np.uint64)
-        )
-        kinds, of, sizes = np.unique(kinds, return_inverse=True, return_counts=True)
+        kinds = lengths.astype(np.uint64)
+        if keys is not None:
+            kinds += keys << _LENGTH_BITS
+        _, of, sizes = np.unique(kinds, return_inverse=True, return_counts=True)
         common = np.flatnonzero(sizes >= self._least)
         if sizes[common].sum() < self._mean * len(common):
             return None

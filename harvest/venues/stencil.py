@@ -106,6 +106,11 @@ class Stencil:
         """Tell whether a text is the same but for the digits; whether these are digits it does not tell."""
         return len(text) == self.length and int.from_bytes(text, "little") & self._alike == self._same
 
+    def read(self, text: bytes) -> Numbers | None:
+        """Read one text; None where it does not fit."""
+        numbers, fits = self.lay(text + bytes(REACH), np.zeros(1, np.intp))
+        return numbers if fits is None else None
+
     def lay(self, block: bytes, starts: NDArray[np.int64]) -> tuple[Numbers, NDArray[np.bool_] | None]:
         """Read the texts of a block that begin at ``starts``, of the length of this one, with ``REACH`` bytes behind each.
 

@@ -15,11 +15,11 @@ from harvest.book.flow import EXACT_UNITS, UNITS, WINDOW
 from harvest.pipeline.events import Audited, SnapshotWanted
 from harvest.pipeline.records import AuditBegun, AuditBody, Closed, Frames, Opened, SnapshotBody, Symbols
 from harvest.pipeline.times import MICROSECONDS_FROM, all_to_us, to_us
-from harvest.venues import binance_diffs, looks
 from harvest.venues.blocks import join
 from tests.pipeline import troubled
 from tests.pipeline.book_pair import SYMBOLS, Market, Pair
 from tests.pipeline.wire import DAY, MIDNIGHT_MS, T0_MS, diff, payload, snapshot, trade
+from tests.venues.small_blocks import let_all_be_read, let_few_be_enough
 
 BTC, ETH, XRP = SYMBOLS
 both_rules = pytest.mark.parametrize("spot", [False, True])
@@ -28,19 +28,13 @@ both_rules = pytest.mark.parametrize("spot", [False, True])
 @pytest.fixture(autouse=True)
 def _few(monkeypatch):
     """Let few be enough for a stencil, so that blocks may be small."""
-    monkeypatch.setattr(binance_diffs, "LEAST_HEADS", 8)
-    monkeypatch.setattr(binance_diffs, "LEAST_LEVELS", 8)
+    let_few_be_enough(monkeypatch)
 
 
 @pytest.fixture
 def small(monkeypatch):
     """Let blocks be read in columns however small they are, and whatever came before."""
-    monkeypatch.setattr(binance_diffs, "LEAST_DIFFS", 1)
-    monkeypatch.setattr(binance_diffs, "LEAST_HEADS", 1)
-    monkeypatch.setattr(binance_diffs, "LEAST_LEVELS", 1)
-    monkeypatch.setattr(binance_diffs, "ALONE", 1)
-    monkeypatch.setattr(looks, "MISSES", 10**6)
-    monkeypatch.setattr(looks, "MOST_PASSED", 0)
+    let_all_be_read(monkeypatch)
     monkeypatch.setattr(book, "TIMES_PASSED", 0)
 
 

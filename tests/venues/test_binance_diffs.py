@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 from bench.peers import load
 from harvest.errors import MalformedMessageError
 from harvest.market import DIFF
-from harvest.venues import binance_diffs, looks
+from harvest.venues import looks
 from harvest.venues.binance_diffs import FIELDS, LEAST_DIFFS, DiffReader, find_lists
 from harvest.venues.binance_spot import BinanceSpot
 from harvest.venues.binance_usdm import BinanceUsdm
 from harvest.venues.blocks import join
 from tests.pipeline.wire import diff, payload, trade
+from tests.venues.small_blocks import let_all_be_read, let_few_be_enough
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -37,19 +38,13 @@ both_venues = pytest.mark.parametrize("venue", list(VENUES))
 @pytest.fixture(autouse=True)
 def _few(monkeypatch):
     """Let few be enough for a stencil, so that blocks may be small."""
-    monkeypatch.setattr(binance_diffs, "LEAST_HEADS", 8)
-    monkeypatch.setattr(binance_diffs, "LEAST_LEVELS", 8)
+    let_few_be_enough(monkeypatch)
 
 
 @pytest.fixture
 def eager(monkeypatch):
     """Let every look be learned, and every level that has none be decoded alone."""
-    monkeypatch.setattr(binance_diffs, "LEAST_DIFFS", 1)
-    monkeypatch.setattr(binance_diffs, "LEAST_HEADS", 1)
-    monkeypatch.setattr(binance_diffs, "LEAST_LEVELS", 1)
-    monkeypatch.setattr(binance_diffs, "ALONE", 1)
-    monkeypatch.setattr(looks, "MISSES", 10**6)
-    monkeypatch.setattr(looks, "MOST_PASSED", 0)
+    let_all_be_read(monkeypatch)
 
 
 def made(

@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from harvest.book.bulk import BulkBook
+from harvest.book.sequence import follow
 from harvest.pipeline.book_rows import columns_of
 from harvest.pipeline.checkpoint import BookState, book_state, restore_book
 from harvest.pipeline.times import MICROSECONDS_FROM
@@ -55,8 +56,7 @@ class Plain:
 
     def _follow(self, before: Integers, where: slice) -> NDArray[np.bool_]:
         # A predecessor that is not named is UNKNOWN, and less than any.
-        found: NDArray[np.bool_] = (self._last[where] > before) & (self._prev[where] <= before)
-        return found
+        return follow(before, self._prev[where], self._last[where])
 
 
 class BulkSeries:
